@@ -1,0 +1,115 @@
+"""Test log-likelihood of a VAE on fixed binarized MNIST, to hold against published figures.
+
+The model is that of Burda et al. (arXiv:1509.00519) with one stochastic layer: 784-200-200-50, tanh. Published for the same
+data and 200 importance samples: 89.9 nats (pythae's reproducibility table).
+
+    python benchmarks/binarized_mnist.py --data FOLDER [--out FILE]
+
+FOLDER holds binarized_mnist_packbits.npz (arrays train, valid, test: rows of 784 bits, packed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reparam.models.vae import VAE, Config
+from reparam.noise import Fresh
+
+CONFIG = Config(latent_dim=50, hidden=(200, 200), activation="tanh", likelihood="bernoulli")
+
+
+def load(folder: Path) -> dict[str, Tensor]:
+    with np.load(folder / "binarized_mnist_packbits.npz", allow_pickle=False) as packed:
+        return {name: torch.from_numpy(np.unpackbits(packed[name], axis=1)[:, :784]).float() for name in ("train", "valid", "test")}
+
+
+@torch.no_grad()
+def validation_elbo(vae: VAE, x: Tensor) -> float:
+    """With the same noise at each call, so that epochs compare."""
+    vae.eval()
+    source = Fresh(torch.Generator().manual_seed(1))
+    elbo = sum(float(vae.loss(part, source).parts["elbo"]) * len(part) for part in x.split(1000)) / len(x)
+    vae.train()
+    return elbo
+
+
+def train(vae: VAE, data: dict[str, Tensor], args: argparse.Namespace) -> tuple[VAE, int, float]:
+    """Adam, with a learning rate that falls by a factor of ten over the epochs; returns the best epoch by validation."""
+    optimizer = torch.optim.Adam(vae.parameters(), args.learning_rate, eps=args.epsilon, fused=True)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1 ** (1 / args.epochs))
+    generator = torch.Generator().manual_seed(args.seed)
+    best, best_elbo, best_epoch = copy.deepcopy(vae), -float("inf"), 0
+    for epoch in range(1, args.epochs + 1):
+        start = time.perf_counter()
+        total = torch.zeros(())
+        for rows in torch.randperm(len(data["train"]), generator=generator).split(args.batch_size):
+            optimizer.zero_grad()
+            loss = vae.loss(data["train"][rows], Fresh(generator))
+            loss.total.backward()
+            optimizer.step()
+            total += loss.parts["elbo"] * len(rows)
+        schedule.step()
+        elbo = validation_elbo(vae, data["valid"])
+        if elbo > best_elbo:
+            best, best_elbo, best_epoch = copy.deepcopy(vae), elbo, epoch
+        seconds = time.perf_counter() - start
+        print(f"epoch {epoch:3d}  train {total / len(data['train']):8.3f}  validation {elbo:8.3f}  {seconds:.1f} s", flush=True)
+        if epoch - best_epoch >= args.patience:
+            break
+    return best, best_epoch, best_elbo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "binarized_mnist.json")
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--patience", type=int, default=30)
+    parser.add_argument("--batch_size", type=int, default=100)
+    parser.add_argument("--learning_rate", type=float, default=1e-3)
+    parser.add_argument("--epsilon", type=float, default=1e-4, help="of Adam; as Burda et al.")
+    parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    data = load(args.data)
+    vae = VAE(CONFIG, (784,))
+    vae.start_at(data["train"])
+    start = time.perf_counter()
+    vae, epoch, elbo = train(vae, data, args)
+    seconds = time.perf_counter() - start
+
+    vae.eval()
+    source = Fresh(torch.Generator().manual_seed(2))
+    log_p = torch.cat([vae.log_likelihood(part, args.samples, source) for part in data["test"].split(50)]).double()
+    result = {
+        "test_nll_nats": -log_p.mean().item(),
+        "standard_error": (log_p.std() / len(log_p) ** 0.5).item(),
+        "importance_samples": args.samples,
+        "test_elbo_nats": validation_elbo(vae, data["test"]),
+        "validation_elbo_nats": elbo,
+        "best_epoch": epoch,
+        "active_units": int(vae.active_units(data["test"]).sum()),
+        "training_seconds": round(seconds),
+        "settings": {key: value for key, value in vars(args).items() if key not in ("data", "out")},
+        "command": "python benchmarks/binarized_mnist.py --data FOLDER",
+        "torch": torch.__version__,
+        "published": {"pythae, 200 importance samples": 89.9},
+    }
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Make any sampling step differentiable: move the randomness to the input.
+
+    θ ──────────────┐
+                    ▼
+    ε ~ noise ──► path g ──► z = g(θ, ε) ──► f ──► cost ──► backward ──► ∇θ E[f(z)]
+
+Names load on first use, so that the command line can answer before torch is in memory.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reparam.estimators import Enumerate, LeaveOneOut, Pathwise, Score, choose, expect, graph
+    from reparam.noise import Antithetic, Fresh, Noise, Replay, Sobol
+    from reparam.objectives import elbo
+    from reparam.paths import NoPathError, Path, detached, noise_like, path, relaxed, reparameterized, rsample, sample
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "reparam.estimators": ("Enumerate", "LeaveOneOut", "Pathwise", "Score", "choose", "expect", "graph"),
+    "reparam.noise": ("Antithetic", "Fresh", "Noise", "Replay", "Sobol"),
+    "reparam.objectives": ("elbo",),
+    "reparam.paths": ("NoPathError", "Path", "detached", "noise_like", "path", "relaxed", "reparameterized", "rsample", "sample"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Antithetic",
+    "Enumerate",
+    "Fresh",
+    "LeaveOneOut",
+    "NoPathError",
+    "Noise",
+    "Path",
+    "Pathwise",
+    "Replay",
+    "Score",
+    "Sobol",
+    "choose",
+    "detached",
+    "elbo",
+    "expect",
+    "graph",
+    "noise_like",
+    "path",
+    "relaxed",
+    "reparameterized",
+    "rsample",
+    "sample",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'reparam' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value  # the next look-up finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

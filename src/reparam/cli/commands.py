@@ -1,0 +1,232 @@
+"""The commands that look at a run: each is a function whose parameters are its flags."""
+
+from __future__ import annotations
+
+import json as json_
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from reparam.cli.parser import Parser
+from reparam.errors import BadInputError
+from reparam.models import MODELS
+
+__all__ = ["run"]
+
+Checkpoint = Literal["best", "last"]
+Part = Literal["test", "validation", "train"]
+
+# Data that go through a model at once.
+_BATCH = 512
+
+
+def run(name: str, words: Sequence[str]) -> None:
+    """Run the command of a name with its flags."""
+    function = _FUNCTIONS[name]
+    parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
+    parser.add_parameters(function)
+    function(**parser.read(words).as_dict())
+
+
+def evaluate(
+    run: str,
+    part: Part = "test",
+    data: str | None = None,
+    array: str | None = None,
+    label: str | None = None,
+    importance_samples: int = 200,
+    checkpoint: Checkpoint = "best",
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    json: bool = False,
+) -> None:
+    """How well the model of a run explains data, in nats per datum: ELBO, its terms, and log-likelihood by importance sampling.
+
+    Args:
+        run: the run's directory.
+        part: which rows of the run's data.
+        data: other data than the run's; all their rows.
+        array: the array of a .npz file of other data.
+        label: the column or array of other data that holds labels, which are left out.
+        importance_samples: for each datum; more make the bound tighter.
+        checkpoint: the weights with the best validation ELBO, or the last.
+        seed: of the noise.
+        device: where to compute; auto takes a GPU where there is one.
+        json: print JSON.
+    """
+    import torch
+
+    from reparam.cli import opened
+    from reparam.models.evaluation import evaluate as evaluated
+    from reparam.noise import Fresh
+
+    _check_count("importance_samples", importance_samples)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInputError("device is cuda, and torch finds no GPU: give device cpu")
+    place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    source = Fresh(opened.generator(seed, place))
+    model = opened.model(run, checkpoint).to(place)
+    rows = opened.rows(run, part, data, array, label)
+    with opened.fitting(model, rows) as x:
+        found = evaluated(model, x.to(place), k=importance_samples, source=source)
+    of = f"the {part} set" if data is None else data
+    print(json_.dumps(asdict(found)) if json else f"On {of}, {found.rows} data, nats per datum:\n{opened.describe(found)}")
+
+
+def sample(
+    run: str,
+    output: str = "samples.png",
+    n: int = 64,
+    noisy: bool = False,
+    checkpoint: Checkpoint = "best",
+    seed: int = 0,
+) -> None:
+    """New data from the model of a run: a picture, or an array x in the units of the data.
+
+    Args:
+        run: the run's directory.
+        output: file to write: .png, .npz or .npy.
+        n: how many.
+        noisy: draw each datum from p(x | z), not its mean.
+        checkpoint: the weights with the best validation ELBO, or the last.
+        seed: of the noise.
+    """
+    import torch
+
+    from reparam.cli import opened
+    from reparam.cli.output import destination, write_data
+    from reparam.data.check import memory
+    from reparam.noise import Fresh
+
+    path = destination(output, (".png", ".npz", ".npy"), opened.source(run))
+    _check_count("n", n)
+    source = Fresh(opened.generator(seed))
+    model = opened.model(run, checkpoint)
+    if 2 * 4 * n * model.shape.numel() > memory() // 2:  # in chunks, and in one
+        raise BadInputError(f"n is {n}: that many do not fit into memory: give fewer")
+    x = torch.cat([model.sample(min(n - start, _BATCH), source, noisy=noisy) for start in range(0, n, _BATCH)])
+    write_data(path, {"x": x.numpy()}, opened.record(run)["data"])
+    print(path)
+
+
+def reconstruct(
+    run: str,
+    output: str = "reconstructions.png",
+    n: int = 32,
+    part: Part = "test",
+    data: str | None = None,
+    array: str | None = None,
+    label: str | None = None,
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """Data and what the model of a run makes of them: a picture of pairs, or arrays x and reconstruction.
+
+    Args:
+        run: the run's directory.
+        output: file to write: .png, .npz, or .npy for the reconstructions alone.
+        n: how many, from the first on.
+        part: which rows of the run's data.
+        data: other data than the run's.
+        array: the array of a .npz file of other data.
+        label: the column or array of other data that holds labels, which are left out.
+        checkpoint: the weights with the best validation ELBO, or the last.
+    """
+    import torch
+
+    from reparam.cli import opened
+    from reparam.cli.output import destination, write_data
+
+    path = destination(output, (".png", ".npz", ".npy"), data, opened.source(run))
+    _check_count("n", n)
+    model = opened.model(run, checkpoint)
+    with opened.fitting(model, opened.rows(run, part, data, array, label)) as x:
+        made = torch.cat([model.reconstruct(batch) for batch in x[:n].split(_BATCH)])
+    write_data(path, {"reconstruction": made.numpy(), "x": x[:n].numpy()}, opened.record(run)["data"])
+    print(path)
+
+
+def encode(
+    run: str,
+    output: str = "codes.npz",
+    part: Literal["test", "validation", "train", "all"] = "all",
+    data: str | None = None,
+    array: str | None = None,
+    label: str | None = None,
+    checkpoint: Checkpoint = "best",
+) -> None:
+    """The latents of data: means and standard deviations of q(z | x), with the row, the part and the label of each datum.
+
+    Args:
+        run: the run's directory.
+        output: file to write: .npz with arrays mean, scale, row, part, label, or .parquet with columns mean_0, ..., label.
+            The row is the place in the source of the data, from 0.
+        part: which rows of the run's data.
+        data: other data than the run's.
+        array: the array of a .npz file of other data.
+        label: the column or array of other data that holds the labels.
+        checkpoint: the weights with the best validation ELBO, or the last.
+    """
+    import numpy as np
+    import torch
+
+    from reparam.cli import opened
+    from reparam.cli.output import destination, write_npz, write_parquet
+
+    path = destination(output, (".npz", ".parquet"), data, opened.source(run))
+    model = opened.model(run, checkpoint)
+    names = ["data"] if data is not None else ["train", "validation", "test"] if part == "all" else [part]
+    parts = [opened.rows(run, name, data, array, label) for name in names]
+    means, scales = [], []
+    for rows in parts:
+        with opened.fitting(model, rows) as x, torch.no_grad():
+            for q in map(model.encode, x.split(_BATCH)):
+                means.append(q.mean)
+                scales.append(q.stddev)
+    mean, scale = torch.cat(means).numpy(), torch.cat(scales).numpy()
+    places = [np.arange(len(rows)) if rows.rows is None else rows.rows.numpy() for rows in parts]
+    facts: dict[str, Any] = {"row": np.concatenate(places), "part": np.repeat(names, list(map(len, parts)))}
+    labels = [rows.y for rows in parts if rows.y is not None]
+    if len(labels) == len(parts):
+        facts["label"] = torch.cat(labels).numpy()
+    if path.suffix.lower() == ".npz":
+        write_npz(path, {"mean": mean, "scale": scale, **facts})
+    else:
+        columns = {f"{name}_{i}": column for name, table in (("mean", mean), ("scale", scale)) for i, column in enumerate(table.T)}
+        write_parquet(path, columns | facts)
+    print(path)
+
+
+def report(run: str) -> None:
+    """Write the page of pictures of a run anew.
+
+    Args:
+        run: the run's directory.
+    """
+    from reparam.report import write
+    from reparam.training import Run
+
+    print(write(Run.open(run)))
+
+
+def models() -> None:
+    """The models there are: what they train on by default, what that comes to, and how long it takes."""
+    rows = [("model", "default data", "seconds on 2 cores", "what to expect", "")]
+    rows += [(name, entry.data, str(entry.seconds), entry.expected, entry.summary) for name, entry in MODELS.items()]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+_FUNCTIONS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate,
+    "sample": sample,
+    "reconstruct": reconstruct,
+    "encode": encode,
+    "report": report,
+    "list": models,
+}
+
+
+def _check_count(name: str, n: int) -> None:
+    if n < 1:
+        raise BadInputError(f"{name} is {n}: give at least 1")

@@ -1,0 +1,132 @@
+"""`reparam train MODEL`: data, model, run directory, training, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reparam.cli.opened import describe
+from reparam.cli.parser import Parser
+from reparam.data import Data, Splits
+from reparam.errors import ArtefactError, BadInputError
+from reparam.models import MODELS
+from reparam.models.evaluation import evaluate
+from reparam.models.trained import DataOptions, model_of, record
+from reparam.noise import Fresh
+from reparam.training import Result, Run, Training, fit
+
+__all__ = ["Outcome", "run"]
+
+_HOW_TO_GO_ON = "--epochs or --patience with a larger number goes on, --restart begins anew"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where it goes.
+
+    Attributes:
+        out: the run's directory; runs/MODEL by default. The same command again goes on from its last checkpoint.
+        restart: begin anew; what is there moves aside.
+        force: go on with other settings than the run was begun with.
+        importance_samples: for each test datum, in the evaluation at the end.
+    """
+
+    out: str | None = None
+    restart: bool = False
+    force: bool = False
+    importance_samples: int = 200
+
+    def __post_init__(self) -> None:
+        if self.importance_samples < 1:
+            raise BadInputError(f"importance_samples is {self.importance_samples}: give at least 1")
+        if self.out is not None and (not self.out or "\0" in self.out):
+            raise BadInputError(f"out is {self.out!r}: give the path of a directory")
+
+
+def run(name: str, words: Sequence[str]) -> None:
+    """Train a model, or go on training it.
+
+    Args:
+        name: as `MODELS` has it.
+        words: the flags.
+    """
+    kind, config = MODELS[name].load()
+    parser = Parser(f"reparam train {name}", f"Train a {MODELS[name].summary}.")
+    parser.add_config()
+    for group in (Outcome, DataOptions, config, Training):
+        parser.add_fields(group)
+    settings = parser.read(words)
+    outcome, options, model_config, training = (_take(group, settings) for group in (Outcome, DataOptions, config, Training))
+    first = os.environ.get("RANK", "0") == "0"  # the process that prints and writes, of several
+    data, splits = options.load()
+    if first:
+        print(f"{data.name}: {', '.join(f'{len(part)} {use}' for use, part in _parts(splits))}; {data.scaling}", flush=True)
+    with torch.random.fork_rng(devices=[]):  # the caller's generator is not ours to move
+        torch.manual_seed(training.seed)
+        model = kind.for_data(model_config, splits.train)
+    directory = Path(outcome.out or f"runs/{name}")
+    remembered = record(name, model, training, options, data, splits)
+    if outcome.force and not outcome.restart:
+        _check_weights_fit(directory, model)
+    try:
+        with Run.create(directory, remembered, force=outcome.force, restart=outcome.restart) as made:
+            if made.aside:
+                print(f"The run that was here is now {made.aside}", flush=True)
+            result = fit(model, splits.train.x, splits.validation.x, training, made)
+            if first:
+                _conclude(made, result, splits, outcome, training)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _check_weights_fit(directory: Path, model: Any) -> None:
+    """Before a run that is there gets the record of other settings: what they cannot go on from is refused."""
+    if not (directory / "run.json").exists() or not (there := Run.open(directory)).checkpoints():
+        return
+    try:
+        there.load_weights(model, "last", allow_nonfinite=True)
+    except ArtefactError as error:
+        raise BadInputError(f"{error}: these settings cannot go on from it: give another --out, or --restart") from error
+
+
+def _take(kind: Any, settings: Any) -> Any:
+    return kind(**{field.name: settings[field.name] for field in fields(kind)})
+
+
+def _parts(splits: Splits) -> list[tuple[str, Data]]:
+    return [("for training", splits.train), ("for validation", splits.validation), ("for the test", splits.test)]
+
+
+def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, training: Training) -> None:
+    """Evaluate the best weights, write the report, and say where things are and how to go on."""
+    from reparam.report import write
+
+    page, last = made.path / "report.html", made.checkpoints()[-1]
+    epochs = f"{result.epochs} epoch{'s' if result.epochs > 1 else ''}"
+    print(
+        {
+            "finished": f"Finished {epochs}.",
+            "stopped early": f"Stopped early after {epochs}, {training.patience} without a better validation ELBO.",
+            "already finished": f"{made.path} is finished already, after {epochs}: {_HOW_TO_GO_ON}.",
+        }[result.status],
+        f"The best validation ELBO is {result.best:.2f}.",
+    )
+    if result.status == "already finished" and page.exists() and page.stat().st_mtime >= last.stat().st_mtime:
+        print(f"Report: {page}")
+        return
+    device = torch.device("cuda" if training.device != "cpu" and torch.cuda.is_available() else "cpu")
+    model = model_of(made).to(device)
+    source = Fresh(torch.Generator(device).manual_seed(training.seed))
+    found = evaluate(model, splits.test.x.to(device), k=outcome.importance_samples, source=source)
+    print(f"On the test set, {found.rows} data, nats per datum:\n{describe(found)}", flush=True)
+    print(f"Report: {write(made, evaluation=found)}")
+    print(
+        "Next:" + "".join(f"\n  reparam {command} {shlex.quote(str(made.path))}" for command in ("sample", "reconstruct", "encode"))
+    )

@@ -1,0 +1,8 @@
+"""Data sets as tensors: read from names, files and folders, checked, and split by seed."""
+
+from reparam.data.check import DataWarning
+from reparam.data.dataset import Data, Splits, Values, from_tensor
+from reparam.data.load import BUNDLED, load
+from reparam.data.split import split
+
+__all__ = ["BUNDLED", "Data", "DataWarning", "Splits", "Values", "from_tensor", "load", "split"]

@@ -1,0 +1,167 @@
+"""NumPy files: `.npy` and `.npz`, never unpickled, with headers checked before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from reparam.data.check import check_room
+from reparam.data.dataset import Array, Part
+from reparam.errors import BadInputError
+
+__all__ = ["read_npy", "read_npz"]
+
+_DATA = ("x", "data", "images", "samples")
+_LABELS = ("y", "labels", "label", "targets", "target")
+_SETS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+_DAMAGED = (ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error)
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    size: int
+
+    def __str__(self) -> str:
+        return f"{' x '.join(map(str, self.shape)) or 'one value'} {self.dtype}"
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One array of an archive."""
+
+    archive: zipfile.ZipFile
+    info: zipfile.ZipInfo
+    title: str
+
+    def header(self) -> _Header:
+        with _reading(self.title), self.archive.open(self.info) as file:
+            return _read_header(file, self.info.file_size, self.title)
+
+    def read(self) -> Array:
+        with _reading(self.title), self.archive.open(self.info) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def read_npy(path: Path) -> Mapping[str, Part]:
+    """One array.
+
+    Raises:
+        BadInputError: for objects, for a header that does not match the file's length, and for damage.
+    """
+    title = repr(str(path))
+    with _reading(title), path.open("rb") as file:
+        check_room(_read_header(file, path.stat().st_size, title).size, title)
+        file.seek(0)
+        return {"train": Part(np.lib.format.read_array(file, allow_pickle=False), None, title)}
+
+
+def read_npz(path: Path, array: str | None = None, label: str | None = None) -> Mapping[str, Part]:
+    """The data array of an archive and its labels; or its own training, validation and test sets.
+
+    Sets of its own are arrays named `train`, `x_train` or `train_images` (with `y_train` or `train_labels`), and likewise for
+    `validation`, `valid` or `val`, and `test`. Otherwise the data are the array named `x`, `data`, `images` or `samples`, or the
+    only one with at least two axes that is not named like labels.
+
+    Args:
+        path: the archive.
+        array: the data array, when the names do not tell.
+        label: the array of labels; `y`, `labels` or `targets` by default.
+
+    Raises:
+        BadInputError: naming the array; when several arrays could be meant, with a list of them.
+    """
+    title = repr(str(path))
+    with _reading(title):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        members = {
+            name: _Member(archive, info, f"array {name!r} of {title}")
+            for info in archive.infolist()
+            if (name := info.filename.removesuffix(".npy")) != info.filename
+        }
+        chosen = _choose(members, title, array, label)
+        names = {name for pair in chosen.values() for name in pair if name is not None}
+        check_room(sum(members[name].header().size for name in names), title)
+        return {
+            key: Part(members[data].read(), None if labels is None else members[labels].read(), members[data].title)
+            for key, (data, labels) in chosen.items()
+        }
+
+
+def _choose(members: Mapping[str, _Member], title: str, array: str | None, label: str | None) -> dict[str, tuple[str, str | None]]:
+    """For each set, the names of its data and of its labels."""
+    for name in (array, label):
+        if name is not None and name not in members:
+            raise BadInputError(f"{title} has no array {name!r}; it has {_listing(members)}")
+    if array is None and label is None and (sets := _own_sets(list(members))):
+        return sets
+    by_name = {name.lower(): name for name in members}
+    if label is None:
+        label = next((by_name[name] for name in _LABELS if name in by_name and by_name[name] != array), None)
+    if array is None:
+        rest = [name for name in members if name != label]
+        named = [by_name[name] for name in _DATA if name in by_name and by_name[name] != label]
+        found = named or [name for name in rest if len(members[name].header().shape) >= 2] or rest
+        if len(found) != 1:
+            todo = "name the one to use (array=..., --array)" if found else "an array of data is wanted"
+            raise BadInputError(f"{title} has {_listing(members)}: {todo}")
+        array = found[0]
+    return {"train": (array, label)}
+
+
+def _own_sets(names: list[str]) -> dict[str, tuple[str, str | None]]:
+    """The sets that an archive brings, when it has a training and a test set."""
+    by_name = {name.lower(): name for name in names}
+
+    def find(templates: tuple[str, ...], words: tuple[str, ...]) -> str | None:
+        tried = (template.format(word) for word in words for template in templates)
+        return next((by_name[name] for name in tried if name in by_name), None)
+
+    sets = {}
+    for key, words in _SETS.items():
+        data = find(("{}", "x_{}", "{}_x", "{}_images", "{}_data"), words)
+        if data is not None:
+            sets[key] = (data, find(("y_{}", "{}_y", "{}_labels"), words))
+    return sets if {"train", "test"} <= sets.keys() else {}
+
+
+def _listing(members: Mapping[str, _Member]) -> str:
+    shown = [f"{name} ({member.header()})" for name, member in list(members.items())[:10]]
+    return (", ".join(shown) or "no arrays") + (f" and {len(members) - 10} more" if len(members) > 10 else "")
+
+
+@contextmanager
+def _reading(title: str) -> Iterator[None]:
+    try:
+        yield
+    except BadInputError:
+        raise
+    except _DAMAGED as error:
+        reason = str(error).split("\n")[0]
+        raise BadInputError(f"{title} is damaged or truncated ({reason}): get or save it again") from error
+
+
+def _read_header(file: IO[bytes], length: int, title: str) -> _Header:
+    """Shape and dtype, once they are known to be numbers and to fill the file exactly."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"format version {version}")
+    shape, _, dtype = readers[version](file)
+    if dtype.hasobject:
+        raise BadInputError(f"{title} holds Python objects, which could run code when read: save it as an array of numbers")
+    claimed, held = math.prod(shape) * dtype.itemsize, length - file.tell()
+    if min(shape, default=0) < 0 or claimed != held:
+        state = "is truncated" if claimed > held else "goes on after its values"
+        raise BadInputError(f"{title} {state}: its header promises {claimed} bytes and {held} follow; save it again")
+    return _Header(shape, dtype, claimed)

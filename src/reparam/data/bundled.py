@@ -1,0 +1,50 @@
+"""Data sets known by name."""
+
+from __future__ import annotations
+
+import os
+from http.client import HTTPException
+from pathlib import Path
+
+from reparam.data.dataset import Data, Part, assemble
+from reparam.errors import BadInputError
+
+__all__ = ["BUNDLED"]
+
+_MNIST_TRAIN = 60_000
+
+
+def digits() -> Data:
+    """1797 handwritten digits of 8 x 8 pixels with counts 0..16, which ship with scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return assemble(
+        {"train": Part(found.images, found.target, "digits")}, name="digits", source="digits", values="counts", levels=16
+    )
+
+
+def mnist() -> Data:
+    """MNIST, 60000 + 10000 handwritten digits of 28 x 28 pixels, fetched from OpenML once.
+
+    The copy is kept under `$REPARAM_CACHE`, or `~/.cache/reparam`.
+    """
+    from sklearn.datasets import fetch_openml
+
+    cache = Path(os.environ.get("REPARAM_CACHE") or Path.home() / ".cache" / "reparam")
+    try:
+        x, y = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False, parser="pandas", data_home=cache)
+    except (OSError, HTTPException, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise BadInputError(
+            f"MNIST could not be fetched from OpenML ({reason}): check the network and {str(cache)!r}, "
+            "or give a folder with its four IDX files instead of 'mnist'"
+        ) from error
+    if x.shape != (70_000, 784) or y.shape != (70_000,):
+        raise BadInputError(f"OpenML sent arrays of shape {x.shape} and {y.shape} for MNIST: remove {str(cache)!r} and try again")
+    x, n = x.reshape(-1, 28, 28), _MNIST_TRAIN
+    parts = {"train": Part(x[:n], y[:n], "mnist"), "test": Part(x[n:], y[n:], "the test set of mnist")}
+    return assemble(parts, name="mnist", source="mnist", values="counts", levels=255)
+
+
+BUNDLED = {"digits": digits, "mnist": mnist}

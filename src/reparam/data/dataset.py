@@ -1,0 +1,238 @@
+"""A data set: a tensor in natural units, and the few facts about it that a model and a reader need."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reparam.data.check import DataWarning, check_room
+from reparam.errors import BadInputError
+
+__all__ = ["LARGEST", "Data", "Part", "Splits", "Values", "assemble", "from_tensor"]
+
+Values = Literal["binary", "counts", "real"]
+Array = np.ndarray[Any, Any]
+
+# Whole numbers up to here are counts: the levels of an 8-bit picture.
+MOST_LEVELS = 255
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in memory.
+
+    Attributes:
+        x: N + shape, float32, in natural units: 0/1, counts 0..levels, or reals that are not standardised.
+        y: N integer labels, or None.
+        name: what reports call it: "digits", a file's stem.
+        source: what `load` takes to read it again.
+        values: what the numbers are; decides the default likelihood: bernoulli, binomial or gaussian.
+        levels: the largest possible count (digits 16, 8-bit pictures 255); None unless `values` is "counts".
+        scaling: one sentence on the numbers, for people.
+        validation: the source's own validation set, where it has one.
+        test: the source's own test set, where it has one.
+        rows: which rows of the source these are, where it is a part of them.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    name: str
+    source: str
+    values: Values
+    levels: int | None
+    scaling: str
+    validation: Data | None = None
+    test: Data | None = None
+    rows: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of one datum: (C, H, W) for images, (D,) for vectors."""
+        return self.x.shape[1:]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the shapes and bytes of `x`, `y` and the source's own other sets, in hex."""
+        digest = hashlib.sha256()
+        for tensor in (self.x, self.y):
+            if tensor is not None:
+                array = tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<"), order="C", copy=False)
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(array.data)
+        for part in (self.validation, self.test):
+            digest.update(b"-" if part is None else part.digest.encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training, validation and test rows of one data set, and the seed that drew them."""
+
+    train: Data
+    validation: Data
+    test: Data
+    seed: int
+
+
+class Part(NamedTuple):
+    """What a reader found: raw values, raw labels, and what messages call them."""
+
+    x: Array
+    y: Array | None
+    title: str
+
+
+def from_tensor(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    name: str,
+    values: Values | None = None,
+    levels: int | None = None,
+) -> Data:
+    """A data set from tensors, with the checks that files get.
+
+    Args:
+        x: N + (D,) vectors, N + (H, W) or N + (C, H, W) or N + (H, W, C) images, of any real dtype.
+        y: N whole numbers.
+        name: what reports call it.
+        values: what the numbers are. None decides: only 0 and 1 are binary, whole numbers 0..255 are counts, others are real.
+        levels: the largest possible count. None takes the largest value, or 255 for bytes above 16.
+
+    Raises:
+        BadInputError: for a shape that is none of these, for NaN and infinite values, for values that are not what `values` says.
+
+    Example:
+        >>> import torch
+        >>> from reparam.data import from_tensor
+        >>> data = from_tensor(torch.tensor([[0, 3], [5, 2]]), name="tallies")
+        >>> data.values, data.levels, data.scaling
+        ('counts', 5, 'values are counts 0..5; the encoder sees x / 5')
+    """
+    array = (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).detach().cpu().numpy()
+    labels = None if y is None else y.detach().cpu().numpy()
+    return assemble({"train": Part(array, labels, "the tensor")}, name=name, source=name, values=values, levels=levels)
+
+
+def assemble(
+    parts: Mapping[str, Part],
+    *,
+    name: str,
+    source: str,
+    values: Values | None = None,
+    levels: int | None = None,
+) -> Data:
+    """One data set from the part "train" and, where the source has them, "validation" and "test"."""
+    xs = {key: _to_float(part) for key, part in parts.items()}
+    _check_same_shape(parts, xs)
+    values, levels = _describe(list(parts.values()), list(xs.values()), values, levels)
+    scaling = _scaling(xs["train"], values, levels)
+    ys = _encode_labels(parts)
+    made: dict[str, Data] = {}
+    for key in ("validation", "test", "train"):
+        if key in parts:
+            y = None if ys[key] is None else torch.from_numpy(ys[key])
+            own = (made.get("validation"), made.get("test")) if key == "train" else ()
+            made[key] = Data(torch.from_numpy(xs[key]), y, name, source, values, levels, scaling, *own)
+    return made["train"]
+
+
+def _to_float(part: Part) -> Array:
+    """The values as contiguous, finite float32, images with their channels first."""
+    x, title = part.x, part.title
+    if x.dtype.kind not in "biuf":
+        raise BadInputError(f"{title} has dtype {x.dtype}: real numbers are wanted (integers, booleans or floats)")
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise BadInputError(
+            f"{title} has shape {x.shape}: N x D vectors, or N x H x W, N x C x H x W or N x H x W x C images are wanted, "
+            "with at least one row" + ("; for one number a row, reshape it to N x 1" if x.ndim == 1 and x.size else "")
+        )
+    check_room(4 * x.size, title)
+    if x.ndim == 3:
+        x = x[:, None]
+    elif x.ndim == 4 and x.shape[3] < x.shape[1]:  # of the two places for channels, the shorter axis
+        x = np.moveaxis(x, 3, 1)
+    with np.errstate(over="ignore"):
+        made = np.array(x, dtype=np.float32, order="C")  # a copy: nobody else's writes reach the data set
+    if not np.isfinite(made.sum(dtype=np.float64)):
+        # NaN, infinities, and what is too large for float32: none of them compares as smaller.
+        bad = np.argwhere(~(np.abs(np.asarray(part.x, dtype=np.float64)) <= LARGEST))
+        index = tuple(int(i) for i in bad[0])
+        raise BadInputError(f"{title} holds {part.x[index]} at index {index} ({len(bad)} such): finite float32 numbers are wanted")
+    return made
+
+
+def _check_same_shape(parts: Mapping[str, Part], xs: Mapping[str, Array]) -> None:
+    wanted = xs["train"].shape[1:]
+    for key, x in xs.items():
+        if x.shape[1:] != wanted:
+            raise BadInputError(f"{parts[key].title} has rows of shape {x.shape[1:]}, {parts['train'].title} of shape {wanted}")
+
+
+def _describe(parts: Sequence[Part], xs: Sequence[Array], values: Values | None, levels: int | None) -> tuple[Values, int | None]:
+    """What the numbers are, as asked for or as found; checked."""
+    low, high = min(float(x.min()) for x in xs), max(float(x.max()) for x in xs)
+    if low == high and len(xs[0]) > 1:
+        warnings.warn(f"{parts[0].title} is constant: every value is {low:g}", DataWarning, stacklevel=4)
+    whole = low >= 0 and high <= max(MOST_LEVELS, levels or 0) and all(bool((x == np.rint(x)).all()) for x in xs)
+    if values is None:
+        values = "real" if not whole else "binary" if high <= 1 and levels in (None, 1) else "counts"
+    elif values != "real" and not (whole and (values == "counts" or high <= 1)):
+        wanted = "only 0 and 1" if values == "binary" else f"whole numbers 0..{levels or MOST_LEVELS}"
+        raise BadInputError(f"values={values!r} wants {wanted}; {parts[0].title} has values from {low:g} to {high:g}")
+    if values != "counts":
+        return values, None
+    if levels is None:
+        bytes_ = all(part.x.dtype == np.uint8 for part in parts)
+        levels = MOST_LEVELS if bytes_ and high > 16 else max(int(high), 1)
+    if high > levels:
+        raise BadInputError(f"levels={levels} is below the largest value, {high:g}, of {parts[0].title}")
+    return values, levels
+
+
+def _scaling(x: Array, values: Values, levels: int | None) -> str:
+    noun = "pixels" if x.ndim == 4 else "values"
+    if values == "binary":
+        return f"{noun} are 0 or 1"
+    if values == "counts":
+        return f"{noun} are counts 0..{levels}; the encoder sees x / {levels}"
+    return f"{noun} are reals from {x.min():.4g} to {x.max():.4g}, not rescaled"
+
+
+def _encode_labels(parts: Mapping[str, Part]) -> dict[str, Array | None]:
+    """Whole numbers as they are; texts as their place in the sorted list of those in all parts."""
+    made: dict[str, Array | None] = {}
+    texts: dict[str, Array] = {}
+    for key, part in parts.items():
+        y = part.y
+        made[key] = None
+        if y is None:
+            continue
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if y.shape != part.x.shape[:1]:
+            raise BadInputError(f"the labels of {part.title} have shape {y.shape}: one a row is wanted, {part.x.shape[0]} in all")
+        if y.dtype.kind in "OSU":
+            try:
+                y = y.astype(np.float64)
+            except ValueError:
+                texts[key] = y.astype(str)
+                continue
+        if y.dtype.kind not in "biuf" or not np.isfinite(y).all() or (y != np.rint(y)).any():
+            raise BadInputError(f"the labels of {part.title} are not whole numbers or texts: give classes, not measurements")
+        made[key] = y.astype(np.int64)
+    if texts:
+        classes = np.unique(np.concatenate(list(texts.values())))
+        made |= {key: np.searchsorted(classes, y).astype(np.int64) for key, y in texts.items()}
+    return made

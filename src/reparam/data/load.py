@@ -1,0 +1,106 @@
+"""From what a user types to a data set: a name, a file, or a folder."""
+
+from __future__ import annotations
+
+import difflib
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from reparam.data.arrays import read_npy, read_npz
+from reparam.data.bundled import BUNDLED
+from reparam.data.check import TEXT, UNKNOWN, looks_like
+from reparam.data.comma import read_csv
+from reparam.data.dataset import Data, Part, assemble
+from reparam.data.idx import has_idx, read_idx_folder
+from reparam.data.images import OnError, read_image_folder
+from reparam.data.parquet import read_parquet
+from reparam.errors import BadInputError
+
+__all__ = ["BUNDLED", "load"]
+
+# How the bytes of each kind of file begin; a table may begin with any text.
+_SIGNATURES = {".csv": b"", ".npy": b"\x93NUMPY", ".npz": b"PK", ".parquet": b"PAR1"}
+
+
+def load(spec: str | Path, *, array: str | None = None, label: str | None = None, on_error: OnError = "fail") -> Data:
+    """Read a data set and check it.
+
+    Args:
+        spec: "digits" (8 x 8 handwritten digits, at hand), "mnist" (fetched from OpenML once), or the path of a `.npz`, `.npy`,
+            `.csv` or `.parquet` file, of a folder of IDX files, or of a folder of images whose sub-folders, if any, are the labels.
+        array: the array of an `.npz` to use, when its names do not tell.
+        label: the column of a table, or the array of an `.npz`, that holds the labels.
+        on_error: what an unusable image in a folder does: "fail", or "skip" with a warning.
+
+    Raises:
+        BadInputError: when there is nothing there, or what is there is no finite, complete data set; the message names the file
+            and the line, column, array or image.
+
+    Example:
+        >>> from reparam.data import load
+        >>> data = load("digits")
+        >>> len(data), data.shape, data.values, data.levels
+        (1797, torch.Size([1, 8, 8]), 'counts', 16)
+        >>> data.scaling
+        'pixels are counts 0..16; the encoder sees x / 16'
+    """
+    if not str(spec):
+        raise BadInputError(f"data is '': give a path, or one of {', '.join(map(repr, BUNDLED))}")
+    if isinstance(spec, str) and spec in BUNDLED:
+        _refuse_options(repr(spec), array=array, label=label)
+        return BUNDLED[spec]()
+    path, mode = _find(spec)
+    title = repr(str(path))
+    try:
+        if stat.S_ISDIR(mode):
+            _refuse_options(f"the folder {title}", array=array, label=label)
+            parts = read_idx_folder(path) if has_idx(path) else read_image_folder(path, on_error)
+            return assemble(parts, name=path.name or "data", source=str(path))
+        if stat.S_ISREG(mode):
+            return assemble(_read_file(path, array, label), name=path.stem, source=str(path))
+    except OSError as error:
+        raise BadInputError(f"{title} cannot be read: {error.strerror or error}") from error
+    raise BadInputError(f"{title} is neither a file nor a folder")
+
+
+def _find(spec: str | Path) -> tuple[Path, int]:
+    """The path in full, and its mode."""
+    try:
+        path = Path(spec).expanduser().resolve()
+        return path, path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError, RuntimeError) as error:  # the last two: a NUL, an unknown ~user
+        near = difflib.get_close_matches(str(spec), BUNDLED, n=1)
+        meant = f"did you mean {near[0]!r}?" if near else f"give a path, or one of {', '.join(map(repr, BUNDLED))}"
+        raise BadInputError(f"there is no file, folder or data set {str(spec)!r}: {meant}") from error
+    except OSError as error:
+        raise BadInputError(f"{str(spec)!r} cannot be read: {error.strerror or error}") from error
+
+
+def _read_file(path: Path, array: str | None, label: str | None) -> Mapping[str, Part]:
+    suffix = path.suffix.lower()
+    if suffix not in _SIGNATURES:
+        near = difflib.get_close_matches(suffix, _SIGNATURES, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        known = " ".join(_SIGNATURES)
+        raise BadInputError(f"{str(path)!r} is of no known kind: {known} or a folder of images or IDX files is wanted{meant}")
+    with path.open("rb") as file:
+        head = file.read(512)
+    signature, came = _SIGNATURES[suffix], looks_like(head)
+    if not (head.startswith(signature) if signature else came in (TEXT, UNKNOWN)):
+        raise BadInputError(f"{str(path)!r} is not {suffix} (it looks like {came})")
+    if suffix == ".npz":
+        return read_npz(path, array, label)
+    _refuse_options(repr(str(path)), array=array)
+    if suffix == ".csv":
+        return read_csv(path, label)
+    if suffix == ".parquet":
+        return read_parquet(path, label)
+    _refuse_options(repr(str(path)), label=label)
+    return read_npy(path)
+
+
+def _refuse_options(title: str, **options: str | None) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise BadInputError(f"{name}={value!r} has no meaning for {title}: leave it out")

@@ -1,0 +1,57 @@
+"""Rows for training, validation and test, drawn by a seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reparam.data.dataset import Data, Splits
+from reparam.errors import BadInputError
+
+__all__ = ["split"]
+
+
+def split(data: Data, *, seed: int = 0, validation: float = 0.1, test: float = 0.1) -> Splits:
+    """Training, validation and test rows of `data`.
+
+    Where the source has a validation or a test set of its own, that one is used and its fraction has no effect. The same seed
+    gives the same rows with any version of the libraries: the order sorts raw 64-bit outputs of the PCG64 generator.
+
+    Args:
+        data: what to split.
+        seed: a whole number from 0; every bit of it counts.
+        validation: fraction of the rows of `data`, rounded, at least one row.
+        test: likewise.
+
+    Raises:
+        BadInputError: when a fraction is outside (0, 1), when both leave nothing to train on, or when there are too few rows.
+
+    Example:
+        >>> from reparam.data import load, split
+        >>> splits = split(load("digits"), seed=0)
+        >>> len(splits.train), len(splits.validation), len(splits.test)
+        (1437, 180, 180)
+    """
+    if seed < 0:
+        raise BadInputError(f"the split seed is {seed}: a whole number from 0 is wanted")
+    own = {"validation": data.validation, "test": data.test}
+    wanted = {name: share for name, share in (("validation", validation), ("test", test)) if own[name] is None}
+    for name, share in wanted.items():
+        if not 0 < share < 1:
+            raise BadInputError(f"the {name} fraction is {share}: a number between 0 and 1, neither of them, is wanted")
+    sizes = [max(round(share * len(data)), 1) for share in wanted.values()]
+    if sum(wanted.values()) >= 1 or sum(sizes) >= len(data):
+        shares = " and ".join(f"{name}={share:g}" for name, share in wanted.items())
+        raise BadInputError(f"{data.name} has {len(data)} rows, and {shares} leaves none to train on: give more rows or take less")
+    order = torch.from_numpy(np.argsort(np.random.PCG64(seed).random_raw(len(data)), kind="stable"))
+    *taken, rest = order.split_with_sizes([*sizes, len(data) - sum(sizes)])
+    drawn = {name: _rows(data, rows) for name, rows in zip(wanted, taken, strict=True)}
+    return Splits(_rows(data, rest), data.validation or drawn["validation"], data.test or drawn["test"], seed)
+
+
+def _rows(data: Data, rows: Tensor) -> Data:
+    y = None if data.y is None else data.y[rows]
+    return replace(data, x=data.x[rows], y=y, validation=None, test=None, rows=rows)

@@ -1,0 +1,22 @@
+"""Gradient estimators of E[f(z)] under one contract: draw rows, weigh costs."""
+
+from reparam.estimators.choose import Choice, choose
+from reparam.estimators.estimator import Draw, Estimator, expect
+from reparam.estimators.exact import Enumerate
+from reparam.estimators.graph import Sampler, graph
+from reparam.estimators.pathwise import Pathwise
+from reparam.estimators.score import LeaveOneOut, Score
+
+__all__ = [
+    "Choice",
+    "Draw",
+    "Enumerate",
+    "Estimator",
+    "LeaveOneOut",
+    "Pathwise",
+    "Sampler",
+    "Score",
+    "choose",
+    "expect",
+    "graph",
+]

@@ -1,0 +1,116 @@
+"""From a run directory back to the model and the data it was trained on; nothing named in a file is imported."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from reparam.data import Data, Splits, load, split
+from reparam.errors import ArtefactError, BadInputError
+from reparam.models import MODELS
+from reparam.training import Run, Training
+
+__all__ = ["DataOptions", "data_of", "model_of", "record"]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What to train on.
+
+    Attributes:
+        data: digits, mnist, or the path of a .npz, .npy, .csv or .parquet file, of a folder of images or of IDX files.
+        array: the array of a .npz file to use, where its names do not tell.
+        label: the column of a table, or the array of a .npz file, that holds the labels.
+        bad_images: what an unreadable image in a folder does; skip warns.
+        split_seed: fixes which rows are for training, validation and test.
+        validation_fraction: share of the rows for validation, unless the data come with their own.
+        test_fraction: share of the rows for the test, unless the data come with their own.
+    """
+
+    data: str = "digits"
+    array: str | None = None
+    label: str | None = None
+    bad_images: Literal["fail", "skip"] = "fail"
+    split_seed: int = 0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+
+    def load(self) -> tuple[Data, Splits]:
+        """The data, checked, and their split.
+
+        Raises:
+            BadInputError: for data that cannot be used, or fractions that leave nothing.
+        """
+        data = load(self.data, array=self.array, label=self.label, on_error=self.bad_images)
+        return data, split(data, seed=self.split_seed, validation=self.validation_fraction, test=self.test_fraction)
+
+
+def record(name: str, model: Any, training: Training, options: DataOptions, data: Data, splits: Splits) -> dict[str, Any]:
+    """What a run directory remembers: enough to make the model and find the data again, and to tell whether they are the same.
+
+    Args:
+        name: of the model, as `MODELS` has it.
+        model: it; its `config` has every choice made.
+        training: the settings of training.
+        options: where the data came from.
+        data: all of them.
+        splits: their rows for training, validation and test.
+    """
+    sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
+    return {
+        "model": {"name": name, "config": asdict(model.config)},
+        "training": asdict(training),
+        "data": {
+            "source": data.source,
+            "name": data.name,
+            "digest": data.digest,
+            "shape": list(data.shape),
+            "values": data.values,
+            "levels": data.levels,
+            "scaling": data.scaling,
+            "options": {key: value for key, value in asdict(options).items() if key != "data"},
+            "sizes": sizes,
+        },
+    }
+
+
+def model_of(run: Run, which: Literal["best", "last"] = "best") -> nn.Module:
+    """The model of a run, in evaluation mode, on the CPU.
+
+    Raises:
+        ArtefactError: when the record or the checkpoint cannot be used.
+    """
+    try:
+        made, data = run.record["model"], run.record["data"]
+        if made["name"] not in MODELS:
+            raise ArtefactError(f"{run.path} is of a model {made['name']!r}: this version knows {', '.join(MODELS)}")
+        kind, config = MODELS[made["name"]].load()
+        levels = 1 if data["values"] == "binary" else data["levels"]
+        with torch.random.fork_rng(devices=[]):  # first weights, soon replaced, are no reason to move the caller's generator
+            model: nn.Module = kind(config(**made["config"]), tuple(data["shape"]), levels)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"{run.path / 'run.json'} does not describe a model: {error}") from error
+    run.load_weights(model, which)
+    return model.eval()
+
+
+def data_of(run: Run) -> Splits:
+    """The data of a run, read again from where they were, split as they were.
+
+    Raises:
+        ArtefactError: when the record does not say.
+        BadInputError: when they are not there any more, or not the same.
+    """
+    try:
+        recorded = run.record["data"]
+        options = DataOptions(data=recorded["source"], **recorded["options"])
+        digest = recorded["digest"]
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f"{run.path / 'run.json'} does not say what data it is of: {error}") from error
+    data, splits = options.load()
+    if data.digest != digest:
+        raise BadInputError(f"{options.data!r} has changed since {run.path} was trained on it: put it back, or name other data")
+    return splits

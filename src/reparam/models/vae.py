@@ -1,0 +1,328 @@
+"""The variational autoencoder: a latent Gaussian, and a likelihood that fits the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from reparam.errors import BadInputError
+from reparam.estimators import Estimator
+from reparam.nn.latent import DiagonalNormal, FullNormal, Posterior
+from reparam.nn.likelihood import LIKELIHOODS
+from reparam.nn.network import ACTIVATIONS, conv_decoder, conv_encoder, mlp
+from reparam.noise import UNIFORM, Source
+from reparam.objectives import elbo
+from reparam.paths import noise_like, rsample, sample
+from reparam.training import Loss
+
+if TYPE_CHECKING:
+    from reparam.data import Data
+
+__all__ = ["VAE", "Config"]
+
+# The values that the widest layer may hold at once in `log_likelihood`: rows of importance samples are split to fit.
+_CHUNK = 2**22
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a VAE is made of.
+
+    Attributes:
+        latent: the family of the latent variables.
+        latent_dim: number of latent variables.
+        covariance: of the posterior of one datum: diagonal, or full through a Cholesky factor.
+        network: mlp for any data; conv for images of at least 8 x 8.
+        hidden: widths of the dense hidden layers of the encoder; the decoder mirrors them.
+        channels: channels of the convolutions of the encoder, each of which halves the image; for conv.
+        activation: elu, gelu, relu, silu, softplus or tanh.
+        likelihood: of the data given the latents: bernoulli for 0/1, binomial or categorical for counts, gaussian for reals.
+            By default what the data's values call for.
+        binarize: draw each element as 0 or 1, anew at each step, with the (scaled) datum as probability.
+        beta: weight of the KL divergence in the loss; the reported ELBO keeps weight 1 (beta-VAE).
+        free_bits: nats a latent dimension may use in the batch mean at no cost in the loss (arXiv:1606.04934).
+    """
+
+    latent: Literal["normal"] = "normal"
+    latent_dim: int = 16
+    covariance: Literal["diagonal", "full"] = "diagonal"
+    network: Literal["mlp", "conv"] = "mlp"
+    hidden: tuple[int, ...] = (256,)
+    channels: tuple[int, ...] = (32, 64)
+    activation: Literal["elu", "gelu", "relu", "silu", "softplus", "tanh"] = "relu"
+    likelihood: Literal["bernoulli", "binomial", "categorical", "gaussian"] | None = None
+    binarize: bool = False
+    beta: float = 1.0
+    free_bits: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        object.__setattr__(self, "channels", tuple(self.channels))
+        for name, known in _CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                raise BadInputError(f"{name}={value!r}: give one of {', '.join(str(choice) for choice in known)}")
+        if self.latent_dim < 1 or min((*self.hidden, *self.channels), default=1) < 1:
+            raise BadInputError(
+                f"latent_dim={self.latent_dim}, hidden={self.hidden}, channels={self.channels}: widths must be positive"
+            )
+        for name in ("beta", "free_bits"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInputError(f"{name}={getattr(self, name)}: give a finite number that is not negative")
+        if self.binarize and self.likelihood not in (None, "bernoulli"):
+            raise BadInputError(f"binarize=True is for likelihood='bernoulli', and {self.likelihood!r} was given: leave one out")
+
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "latent": ("normal",),
+    "covariance": ("diagonal", "full"),
+    "network": ("mlp", "conv"),
+    "activation": tuple(ACTIVATIONS),
+    "likelihood": (None, *LIKELIHOODS),
+}
+
+
+class VAE(nn.Module):
+    """A variational autoencoder: `z ~ N(0, I)`, `x ~ p(x | z)`, and an encoder that approximates the posterior of z.
+
+    The loss is the negative evidence lower bound, per datum in nats,
+
+        E_q(z|x) [log p(x | z)] - KL(q(z | x) || p(z)),   z = mu(x) + sigma(x) * eps,
+
+    with one differentiable sample for the expectation and the closed form for the divergence. Batches are in the units
+    of the data, N + shape: 0 and 1, counts 0..levels, or reals; what the encoder sees is scaled inside.
+
+    Args:
+        config: the settings, with the likelihood named.
+        shape: of one datum: (D,) or (C, H, W).
+        levels: the largest count, for the likelihoods of counts and for binarizing them.
+
+    Raises:
+        BadInputError: for settings that do not fit each other or the data.
+
+    Source: Kingma and Welling, arXiv:1312.6114; Rezende et al., arXiv:1401.4082.
+
+    Example:
+        >>> import torch
+        >>> from reparam.models.vae import VAE, Config
+        >>> vae = VAE(Config(latent_dim=2, likelihood="bernoulli"), shape=(1, 8, 8))
+        >>> optimizer = torch.optim.Adam(vae.parameters())
+        >>> for x in torch.rand(10, 32, 1, 8, 8).round():
+        ...     optimizer.zero_grad()
+        ...     vae.loss(x).total.backward()
+        ...     optimizer.step()
+        >>> vae.sample(5).shape
+        torch.Size([5, 1, 8, 8])
+    """
+
+    def __init__(self, config: Config, shape: tuple[int, ...], levels: int | None = None) -> None:
+        super().__init__()
+        if config.likelihood is None:
+            raise BadInputError("a likelihood is wanted: name one in the config, or let VAE.for_data choose by the data")
+        if config.likelihood in ("binomial", "categorical") and levels is None:
+            raise BadInputError(f"likelihood={config.likelihood!r} is of counts 0..levels: give levels, or take 'gaussian'")
+        if config.likelihood == "bernoulli" and levels not in (None, 1) and not config.binarize:
+            raise BadInputError(f"likelihood='bernoulli' is of 0 and 1, not counts 0..{levels}: take 'binomial', or binarize=True")
+        self.config = config
+        self.shape = torch.Size(shape)
+        self.levels = levels
+        self.likelihood = LIKELIHOODS[config.likelihood](self.shape, (not config.binarize and levels) or 1)
+        self._output_shape = self.likelihood.prefix + self.shape
+        self.latent = (FullNormal if config.covariance == "full" else DiagonalNormal)(config.latent_dim)
+        self.encoder, self.decoder = self._networks(config)
+        self._values_seen = False
+
+    @classmethod
+    def for_data(cls, config: Config, data: Data) -> VAE:
+        """A VAE for a data set: its likelihood unless one is named, its shape, its scaling, and its mean as the first output.
+
+        Pass the training rows only: the statistics become part of the model, and are saved with its weights.
+
+        Raises:
+            BadInputError: when the likelihood does not fit the values.
+        """
+        by_values: dict[str, Literal["bernoulli", "binomial", "gaussian"]]
+        by_values = {"binary": "bernoulli", "counts": "binomial", "real": "gaussian"}
+        likelihood = config.likelihood or ("bernoulli" if config.binarize else by_values[data.values])
+        if data.values == "real" and likelihood != "gaussian":
+            raise BadInputError(f"likelihood={likelihood!r} is of whole numbers, {data.name} has reals: take 'gaussian'")
+        vae = cls(replace(config, likelihood=likelihood), data.shape, 1 if data.values == "binary" else data.levels)
+        vae.start_at(data.x)
+        return vae
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Take the scaling from training data, and make the decoder's first output the data's mean."""
+        self._check(x, values=True)
+        x = x.to(self._dtype)
+        self.likelihood.fit(x)
+        if self.config.binarize:
+            x = self._scaled(x)
+        last = self.decoder[-1]
+        if not isinstance(last, nn.Linear):  # a convolution's bias is that of a channel: each pixel counts as a datum
+            x = x[:: max(1, len(x) // 1000)].movedim(1, -1).flatten(0, -2)[..., None, None]
+        last.bias.copy_(self.likelihood.bias(x).flatten())  # type: ignore[operator]
+
+    def forward(self, batch: Tensor, source: Source | None = None) -> Loss:
+        return self.loss(batch, source)
+
+    def loss(self, batch: Tensor, source: Source | None = None) -> Loss:
+        """The loss of a batch, from one differentiable sample of the latents of each datum.
+
+        Returns:
+            `total`, to minimise: the negative ELBO, with `beta` and `free_bits` applied. `parts`: the plain "elbo", and its terms
+            "reconstruction" = E log p(x | z) and "kl". All are means over the batch, in nats.
+
+        Raises:
+            ValueError: for a batch of another shape; and, in evaluation and for the first batch, for values that are not
+                the likelihood's.
+        """
+        if not (self.training and self._values_seen) and not torch.compiler.is_compiling():
+            self._check(batch, values=True)
+            self._values_seen = True
+        else:
+            self._check(batch)
+        n = batch.shape[0]
+        x, seen = self._observed(batch, source)
+        q, kl = self._posterior(seen)
+        nll = self.likelihood.nll(self._outputs(rsample(q, source=source)), x).sum() / n
+        if free := self.config.free_bits:
+            by_latent = kl.mean(0)
+            kl, charged = by_latent.sum(), by_latent.clamp(min=free).sum()
+        else:
+            charged = kl = kl.sum() / n
+        total = nll + (charged if self.config.beta == 1 else self.config.beta * charged)
+        reconstruction, kl = -nll.detach(), kl.detach()
+        return Loss(total, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl})
+
+    def elbo(self, batch: Tensor, *, estimator: Estimator | None = None, n: int = 1, source: Source | None = None) -> Tensor:
+        """The plain ELBO of each datum, with any gradient estimator: to compare them, or to take more samples than `loss` does."""
+        self._check(batch, values=True)
+        x, seen = self._observed(batch, source)
+        q = self._posterior(seen).q
+        return elbo(lambda z: self._log_prob(z, x), q, prior=self.prior, estimator=estimator, n=n, source=source)
+
+    @property
+    def prior(self) -> Distribution:
+        """p(z), the standard normal."""
+        return self.latent.prior()
+
+    def encode(self, x: Tensor) -> Distribution:
+        """q(z | x), of batch shape N and event shape (latent_dim,). With `binarize`, of the expected binary datum."""
+        self._check(x, values=True)
+        return self._posterior(self._scaled(x.to(self._dtype))).q
+
+    def decode(self, z: Tensor) -> Distribution:
+        """p(x | z), for z of shape rows + (latent_dim,): batch shape `rows`, event shape that of a datum."""
+        return self.likelihood(self._outputs(z))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The mean datum at the mean of `encode(x)`, in the units of the data."""
+        return self._in_units(self.decode(self.encode(x).mean).mean)
+
+    @torch.no_grad()
+    def sample(self, n: int, source: Source | None = None, *, noisy: bool = False) -> Tensor:
+        """`n` data from the model, in the units of the data: the means of p(x | z), z ~ p(z); with `noisy`, draws from p(x | z)."""
+        p = self.decode(sample(self.prior, (n,), source=source))
+        return self._in_units(sample(p, source=source).to(self._dtype) if noisy else p.mean)
+
+    @torch.no_grad()
+    def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
+        """Mean data along the straight lines from the latent means of `a` to those of `b`; of shape `(steps,) + a.shape`."""
+        ends = self.encode(a).mean, self.encode(b).mean
+        weights = torch.linspace(0, 1, steps, dtype=self._dtype, device=a.device)[:, None, None]
+        return self._in_units(self.decode(torch.lerp(*ends, weights)).mean)
+
+    @torch.no_grad()
+    def log_likelihood(self, x: Tensor, k: int, source: Source | None = None) -> Tensor:
+        """A lower bound on log p(x) of each datum from `k` importance samples: in expectation the ELBO at k = 1, exact as k grows.
+
+            log 1/k sum_i p(x | z_i) p(z_i) / q(z_i | x),   z_i ~ q(z | x)
+
+        Samples are drawn and weighed in chunks, so that memory does not grow with `k`.
+
+        Source: Burda et al., arXiv:1509.00519.
+        """
+        if k < 1:
+            raise ValueError(f"k={k} importance samples: give at least 1")
+        self._check(x, values=True)
+        x, seen = self._observed(x, source)
+        q, prior = self._posterior(seen).q, self.prior
+        width = max(math.prod(self._output_shape), *self.config.hidden, self.config.latent_dim)
+        rows = max(1, _CHUNK // max(1, len(x) * width))
+        chunks = []
+        for start in range(0, k, rows):
+            z = rsample(q, (min(rows, k - start),), source=source)
+            chunks.append((prior.log_prob(z) - q.log_prob(z) + self._log_prob(z, x)).logsumexp(0))
+        return torch.stack(chunks).logsumexp(0) - math.log(k)
+
+    @torch.no_grad()
+    def active_units(self, x: Tensor, threshold: float = 0.01) -> Tensor:
+        """Which latents the model uses: a mask of those whose posterior mean varies over the data by more than `threshold`.
+
+        Source: Burda et al., arXiv:1509.00519.
+        """
+        return self.encode(x).mean.var(0) > threshold
+
+    def extra_repr(self) -> str:
+        return f"shape={tuple(self.shape)}, levels={self.levels}"
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.latent.origin.dtype
+
+    def _networks(self, config: Config) -> tuple[nn.Sequential, nn.Sequential]:
+        inputs, outputs = math.prod(self.shape), math.prod(self._output_shape)
+        hidden, mirrored = config.hidden, config.hidden[::-1]
+        if config.network == "conv":
+            return (
+                conv_encoder(self.shape, config.channels, hidden, self.latent.features, config.activation),
+                conv_decoder(config.latent_dim, mirrored, config.channels, self.shape, outputs // inputs, config.activation),
+            )
+        encoder = mlp((inputs, *hidden, self.latent.features), config.activation)
+        return encoder, mlp((config.latent_dim, *mirrored, outputs), config.activation)
+
+    def _check(self, x: Tensor, *, values: bool = False) -> None:
+        if x.shape[1:] != self.shape or x.dim() == 0:
+            raise ValueError(f"the batch has shape {tuple(x.shape)}: this model takes N x {' x '.join(map(str, self.shape))}")
+        if x.is_complex():
+            raise TypeError(f"the batch is {x.dtype}: give real numbers")
+        if not values or not x.numel():
+            return
+        x = x.to(self._dtype)
+        if not self.config.binarize:
+            self.likelihood.check(x)
+        elif not (x.min() >= 0 and x.max() <= (self.levels or 1)):
+            raise ValueError(f"the batch has values from {x.min():g} to {x.max():g}: binarize=True takes 0..{self.levels or 1}")
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """What the encoder sees of data in their units."""
+        return x / self.levels if self.config.binarize and self.levels else self.likelihood.standardise(x)
+
+    def _observed(self, batch: Tensor, source: Source | None) -> tuple[Tensor, Tensor]:
+        """The data whose likelihood is asked for, and what the encoder sees of them."""
+        x = batch.to(self._dtype)
+        seen = self._scaled(x)
+        if self.config.binarize:
+            seen = (noise_like(seen, UNIFORM).draw(source=source) < seen).to(seen.dtype)
+            return seen, seen
+        return x, seen
+
+    def _posterior(self, seen: Tensor) -> Posterior:
+        h = self.encoder(seen if self.config.network == "conv" else seen.flatten(1))
+        return self.latent(h.to(seen.dtype))  # type: ignore[no-any-return]
+
+    def _outputs(self, z: Tensor) -> Tensor:
+        h = self.decoder(z if z.dim() == 2 else z.reshape(-1, z.shape[-1]))
+        return h.to(z.dtype).reshape(z.shape[:-1] + self._output_shape)  # type: ignore[no-any-return]
+
+    def _log_prob(self, z: Tensor, x: Tensor) -> Tensor:
+        return -self.likelihood.nll(self._outputs(z), x).flatten(-len(self.shape)).sum(-1)
+
+    def _in_units(self, x: Tensor) -> Tensor:
+        return x * self.levels if self.config.binarize and self.levels else x

@@ -1,0 +1,1 @@
+"""Layers that return distributions, and the networks between them."""

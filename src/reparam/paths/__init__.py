@@ -1,0 +1,10 @@
+"""How noise becomes a sample, per class of `torch.distributions`."""
+
+from reparam.paths import affine, compose, matrix, quantile  # noqa: F401  (each registers its paths)
+from reparam.paths.delegate import reparameterized
+from reparam.paths.discrete import sample
+from reparam.paths.parameters import detached
+from reparam.paths.path import NoPathError, Path, noise_like, path, rsample
+from reparam.paths.relaxed import relaxed
+
+__all__ = ["NoPathError", "Path", "detached", "noise_like", "path", "relaxed", "reparameterized", "rsample", "sample"]

@@ -1,0 +1,150 @@
+"""A run as one self-contained page of pictures."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reparam.errors import ArtefactError
+from reparam.models import MODELS
+from reparam.models.evaluation import Evaluation, evaluate
+from reparam.models.trained import DataOptions, data_of, model_of
+from reparam.noise import Fresh
+from reparam.training import Run, Training
+from reparam.training.storage import write_file
+
+__all__ = ["write"]
+
+# The numbers at the top come from at most so many test data, so that a page takes seconds; the page says how many.
+_ROWS, _IMPORTANCE_SAMPLES = 1000, 200
+
+
+def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
+    """Write `report.html` into a run's directory, and return its path.
+
+    The page shows the weights with the best validation ELBO. It needs nothing beside itself: no script, no network, no other file.
+    The same run gives the same page.
+
+    Args:
+        run: finished or not; its data must still be where they were.
+        evaluation: of the model on test data, when it has been made already.
+
+    Raises:
+        ArtefactError: when the run has no epoch or no checkpoint yet, or they cannot be read.
+        BadInputError: when its data are not there any more, or not the same.
+        StorageError: when the page cannot be written.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    from reparam.report.charts import curves
+    from reparam.report.sections import Figure, Section, sections
+
+    history = run.history()
+    if not history:
+        raise ArtefactError(f"{run.path} has no finished epoch yet: train first")
+    model, splits = model_of(run), data_of(run)
+    if evaluation is None:
+        source = Fresh(torch.Generator().manual_seed(run.record["training"]["seed"]))
+        evaluation = evaluate(model, splits.test.x[:_ROWS], k=_IMPORTANCE_SAMPLES, source=source)
+    best = max(history, key=lambda row: row["validation/elbo"])["epoch"]
+    training = Section(
+        "Training",
+        "The evidence lower bound and its two terms after each epoch, in nats per datum.",
+        [
+            Figure(
+                f"The dotted line marks epoch {best}, whose weights this page shows. The first epochs may lie outside the frame.",
+                curves(history, best),
+                ("train", "validation"),
+            )
+        ],
+    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("reparam.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    record = run.record
+    page = template.render(
+        title=f"{record['model']['name'].upper()} on {record['data']['name']}",
+        summary=MODELS[record["model"]["name"]].summary,
+        tiles=_tiles(evaluation, history, best),
+        sections=[training, *sections(model, splits)],
+        tables=_tables(record),
+        command=_command(run),
+        rows=evaluation.rows,
+        parameters=f"{sum(p.numel() for p in model.parameters()):,}",
+    )
+    path = run.path / "report.html"
+    write_file(path, page.encode())
+    return path
+
+
+def _tiles(evaluation: Evaluation, history: list[dict[str, Any]], best: int) -> list[tuple[str, str, str]]:
+    """Headline numbers: name, value, remark."""
+    error = "" if evaluation.nll_error is None else f"± {evaluation.nll_error:.2f}, "
+    tiles = [
+        ("test ELBO", _nats(evaluation.elbo), "nats per datum"),
+        ("−log p(x)", _nats(evaluation.nll), f"{error}{evaluation.importance_samples} importance samples"),
+        ("KL", _nats(evaluation.kl), "nats per datum"),
+    ]
+    if evaluation.active_units is not None:
+        tiles.append(("active latents", f"{evaluation.active_units} of {evaluation.latent_dim}", "their mean moves with the data"))
+    tiles.append(("epochs", str(history[-1]["epoch"]), f"the best is {best}"))
+    return [*tiles, ("training", _duration(history[-1]["seconds"]), "by the clock")]
+
+
+def _nats(value: float) -> str:
+    return (f"{value:.2f}" if abs(value) < 1e4 else f"{value:,.0f}").replace("-", "−")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _tables(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    data = record["data"]
+    sizes = ", ".join(f"{count} {name}" for name, count in data["sizes"].items())
+    provenance = {
+        "source": data["source"],
+        "SHA-256": data["digest"],
+        "shape": " × ".join(map(str, data["shape"])),
+        "scaling": data["scaling"],
+        "rows": f"{sizes} (split by seed {data['options']['split_seed']})",
+    }
+    versions = {"python": ".".join(map(str, sys.version_info[:3])), **record["versions"]}
+    tables = {"Model": record["model"]["config"], "Training": record["training"], "Data": provenance, "Versions": versions}
+    return [(name, [(key, _shown(value)) for key, value in rows.items()]) for name, rows in tables.items()]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
+
+
+def _command(run: Run) -> str:
+    """The command that makes this run, with the settings that are not defaults; the same one goes on with it."""
+    record = run.record
+    name = record["model"]["name"]
+    _, config = MODELS[name].load()
+    options = {"data": record["data"]["source"], **record["data"]["options"]}
+    words = ["reparam", "train", name, "--out", str(run.path)]
+    for kind, settings in ((DataOptions, options), (config, record["model"]["config"]), (Training, record["training"])):
+        words += _flags(kind, settings)
+    return shlex.join(words)
+
+
+def _flags(kind: Any, settings: Mapping[str, Any]) -> Iterator[str]:
+    defaults = asdict(kind())
+    for field in fields(kind):
+        value = settings.get(field.name, defaults[field.name])
+        if value is None or _shown(value) == _shown(defaults[field.name]):
+            continue
+        yield f"--{field.name}"
+        yield _shown(value).replace(" ", "") if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,6 @@
+"""Functions that torch lacks, differentiable to any order."""
+
+from reparam.special.relative import exprel, log1prel
+from reparam.special.saturate import normal_exp, normal_range
+
+__all__ = ["exprel", "log1prel", "normal_exp", "normal_range"]

@@ -1,0 +1,30 @@
+"""Exponentials that stay inside the normal floats."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["normal_exp", "normal_range"]
+
+
+def normal_exp(log_x: Tensor) -> Tensor:
+    """`exp(log_x)`, held at the smallest or largest normal float where it would leave them, with zero gradient there.
+
+    Example:
+        >>> import torch
+        >>> normal_exp(torch.tensor([-1e4, 0.0, 1e4]))
+        tensor([1.1755e-38, 1.0000e+00, 3.4028e+38])
+    """
+    info = torch.finfo(log_x.dtype)
+    # The logarithms of the limits, rounded towards zero, so that their exponentials do not round outwards.
+    inwards = 1.0 - info.eps
+    return log_x.clamp(math.log(info.tiny) * inwards, math.log(info.max) * inwards).exp()
+
+
+def normal_range(x: Tensor) -> Tensor:
+    """`x > 0`, held inside the positive normal floats, with zero gradient where it would leave them."""
+    info = torch.finfo(x.dtype)
+    return x.clamp(info.tiny, info.max)

@@ -1,0 +1,78 @@
+"""What a person sees of training: a bar in a terminal, a line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+__all__ = ["Progress", "describe", "flags"]
+
+
+def describe(row: dict[str, Any], epochs: int) -> str:
+    """One epoch in a line: `epoch 3/100  elbo -101.2  kl 12.3 …  validation elbo -102.0`, in nats per datum."""
+    parts = [name.removeprefix("train/") for name in row if name.startswith("train/")]
+    shown = [f"{name} {row[f'train/{name}']:.2f}" for name in sorted(parts, key=lambda name: name != "elbo")]
+    return "  ".join([f"epoch {row['epoch']}/{epochs}", *shown, f"validation elbo {row['validation/elbo']:.2f}"])
+
+
+def flags(history: list[dict[str, Any]]) -> list[str]:
+    """What is odd about the last epoch of a history, though training goes on; empty when nothing is.
+
+    A KL below 0.01 nats from epoch 5 on means that the latent variable is not used; a validation ELBO that lies more than ten times
+    its best size below its best means that training explodes.
+    """
+    found = []
+    row, elbos = history[-1], [row["validation/elbo"] for row in history]
+    if row["epoch"] >= 5 and row.get("validation/kl", math.inf) < 0.01:
+        found.append("the KL is below 0.01 nats: the latent variable is not used; lower beta or use free bits")
+    best = max((elbo for elbo in elbos if math.isfinite(elbo)), default=0.0)
+    if not math.isfinite(elbos[-1]):
+        found.append(f"the validation ELBO is {elbos[-1]}: look for values in the validation data that are not finite")
+    elif elbos[-1] < best - 10 * max(1.0, abs(best)):
+        found.append(f"the validation ELBO fell from {best:.4g} to {elbos[-1]:.4g}: lower learning_rate or set clip")
+    return found
+
+
+class Progress:
+    """A bar over the epochs when standard error is a terminal, plain lines when it is not, nothing when `on` is False."""
+
+    def __init__(self, *, on: bool, epochs: int, steps: int, done: int) -> None:
+        self._on, self._epochs, self._bar, self._due = on, epochs, None, 0.0
+        if on and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                console=Console(stderr=True),
+                auto_refresh=False,  # a second thread would take turns with the loop
+            )
+            self._task = self._bar.add_task("first epoch", total=epochs * steps, completed=done)
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.refresh()
+            self._bar.stop()
+
+    def step(self, step: int) -> None:
+        """Show the step, at most ten times a second."""
+        if self._bar is not None and (now := time.monotonic()) >= self._due:
+            self._due = now + 0.1
+            self._bar.update(self._task, completed=step, refresh=True)
+
+    def epoch(self, row: dict[str, Any], step: int) -> None:
+        """Show a finished epoch."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=describe(row, self._epochs))
+        elif self._on:
+            print(describe(row, self._epochs), file=sys.stderr, flush=True)
