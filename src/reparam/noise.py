@@ -184,12 +184,17 @@ class Fresh:
     independent: ClassVar[bool] = True
     generator: torch.Generator | None = None
 
-    def draw(self, noise: Noise, rows: torch.Size) -> Tensor:
-        if self.generator is not None and not _same_device(self.generator.device, noise.device):
+    def generator_on(self, device: torch.device) -> torch.Generator | None:
+        """The generator, refused when it is on another device."""
+        if self.generator is not None and not _same_device(self.generator.device, device):
             raise ValueError(
-                f"the generator is on {self.generator.device}, the parameters are on {noise.device}: "
-                f"make it with torch.Generator(device={str(noise.device)!r})"
+                f"the generator is on {self.generator.device}, the parameters are on {device}: "
+                f"make it with torch.Generator(device={str(device)!r})"
             )
+        return self.generator
+
+    def draw(self, noise: Noise, rows: torch.Size) -> Tensor:
+        self.generator_on(noise.device)
         shape = rows + noise.shape
         if noise.kind is NORMAL:
             return torch.randn(shape, generator=self.generator, dtype=noise.dtype, device=noise.device)

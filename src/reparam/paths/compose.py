@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import torch
 from torch import Tensor
 from torch.distributions import ComposeTransform, ExpTransform, Independent, Transform, TransformedDistribution
 
@@ -35,8 +36,7 @@ def transformed_path(d: TransformedDistribution) -> Path:
     """
     base, transforms = path.part(d.base_dist), list(_steps(d.transforms))
 
-    def push(eps: Tensor) -> Tensor:
-        x = base.push(eps)
+    def forward(x: Tensor) -> Tensor:
         for transform in transforms:
             if transform._cache_size:
                 x = transform(x)
@@ -44,10 +44,18 @@ def transformed_path(d: TransformedDistribution) -> Path:
                 x = representable(normal_exp(x) if type(transform) is ExpTransform else transform(x), transform.codomain)
         return x
 
+    def sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:
+        return forward(base.sample(rows, generator))  # type: ignore[misc]
+
     def pull(x: Tensor) -> Tensor:
         for transform in reversed(transforms):
             x = transform.inv(x)
         return base.pull(x)  # type: ignore[misc]
 
     invertible = base.pull is not None and all(transform.bijective for transform in transforms)
-    return Path(base.noise, push, pull if invertible else None)
+    return Path(
+        base.noise,
+        lambda eps: forward(base.push(eps)),
+        pull if invertible else None,
+        None if base.sample is None else sample,
+    )

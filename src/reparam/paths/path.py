@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 from torch.distributions.constraints import Constraint
 
-from reparam.noise import Kind, Noise, Source, as_rows, as_source
+from reparam.noise import Fresh, Kind, Noise, Source, as_rows, as_source
 from reparam.paths.parameters import check_parameters, map_parameters
 
 __all__ = ["NoPathError", "OwnSamplerError", "Path", "noise_like", "overrides", "path", "representable", "rsample"]
@@ -42,7 +42,8 @@ class Path:
         noise: the noise of one draw.
         push: noise of shape `rows + noise.shape` to samples of shape `rows + batch + event`.
         pull: the inverse of `push`, where one exists.
-        sample: from a row shape to samples with the law and the gradient of `push(noise.draw(rows))`, faster.
+        sample: from a row shape and a generator (None: torch's own) to samples with the law and the gradient of
+            `push(noise.draw(rows))`, faster.
 
     Example:
         >>> import torch, reparam as rp
@@ -56,13 +57,15 @@ class Path:
     noise: Noise
     push: Callable[[Tensor], Tensor]
     pull: Callable[[Tensor], Tensor] | None = None
-    sample: Callable[[torch.Size], Tensor] | None = None
+    sample: Callable[[torch.Size, torch.Generator | None], Tensor] | None = None
 
     def draw(self, rows: int | tuple[int, ...] = (), *, source: Source | None = None) -> Tensor:
         """Samples of shape `rows + batch + event`."""
-        if self.sample is not None and as_source(source) is None:
-            return self.sample(as_rows(rows, self.noise.shape))
-        return self.push(self.noise.draw(rows, source=source))
+        given = as_source(source)
+        if self.sample is not None and (given is None or isinstance(given, Fresh)):
+            generator = None if given is None else given.generator_on(self.noise.device)
+            return self.sample(as_rows(rows, self.noise.shape), generator)
+        return self.push(self.noise.draw(rows, source=given))
 
 
 class _PathTable:
@@ -203,12 +206,17 @@ def _widen(value: Tensor) -> Tensor:
 
 def _rounded(p: Path, dtype: torch.dtype, d: Distribution) -> Path:
     """The path `p`, computed in float32, with samples rounded to `dtype`."""
-    pull = p.pull
+    pull, fast = p.pull, p.sample
 
-    def push(eps: Tensor) -> Tensor:
-        return representable(p.push(eps).to(dtype), d.support)
+    def narrow(x: Tensor) -> Tensor:
+        return representable(x.to(dtype), d.support)
 
-    return Path(p.noise, push, None if pull is None else lambda x: pull(x.float()))
+    return Path(
+        p.noise,
+        lambda eps: narrow(p.push(eps)),
+        None if pull is None else lambda x: pull(x.float()),
+        None if fast is None else lambda rows, generator: narrow(fast(rows, generator)),
+    )
 
 
 def representable(x: Tensor, support: Constraint | None) -> Tensor:

@@ -169,8 +169,8 @@ def half_normal_path(d: HalfNormal) -> Path:
         lower = -torch.log1p(-torch.erf(torch.where(small, z, 0.0) / math.sqrt(2)))
         return torch.where(small, lower, -torch.special.log_ndtr(-z) - LOG2)
 
-    def sample(rows: torch.Size) -> Tensor:
-        eps = torch.randn(rows + scale.shape, dtype=scale.dtype, device=scale.device)
+    def sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:
+        eps = torch.randn(rows + scale.shape, generator=generator, dtype=scale.dtype, device=scale.device)
         return normal_range(scale * eps.abs())
 
     return Path(noise_like(scale, EXPONENTIAL), push, pull, sample)

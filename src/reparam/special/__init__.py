@@ -2,5 +2,6 @@
 
 from reparam.special.relative import exprel, log1prel
 from reparam.special.saturate import normal_exp, normal_range
+from reparam.special.slopes import with_slopes
 
-__all__ = ["exprel", "log1prel", "normal_exp", "normal_range"]
+__all__ = ["exprel", "log1prel", "normal_exp", "normal_range", "with_slopes"]

@@ -1,58 +1,16 @@
-"""One table: the laws that have a path, with exact distribution functions. The properties in test_paths_*.py run over it."""
+"""Laws that scale, shift, invert or relax: the explicit paths."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.special as sp
 import scipy.stats as st
 import torch
 import torch.distributions as td
-from torch import Tensor
 from torch.distributions.relaxed_bernoulli import LogitRelaxedBernoulli
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
-
-@dataclass(frozen=True)
-class Case:
-    """A law and its truth.
-
-    Attributes:
-        name: the id of the test.
-        law: the distribution as a function of its parameters.
-        parameters: their values; those of a univariate law are scalars.
-        exact: for a univariate law: the frozen scipy-like law (`cdf`, `ppf`, `isf`) as a function of the parameters.
-        scores: for a vector law: maps samples and parameters to values that are uniform if the samples follow the law.
-        falling: the sample falls as exponential noise grows.
-        pull: whether the path has an inverse.
-        single: whether float32 holds the law well enough for it to be tested there.
-        density: whether torch can evaluate its own density on the whole range of samples.
-    """
-
-    name: str
-    law: Callable[..., td.Distribution]
-    parameters: tuple[Any, ...]
-    exact: Callable[..., Any] | None = None
-    scores: Callable[..., Tensor] | None = None
-    falling: bool = False
-    pull: bool = True
-    single: bool = True
-    density: bool = True
-
-    def tensors(self, dtype: torch.dtype = torch.float64, *, requires_grad: bool = False) -> list[Tensor]:
-        return [torch.tensor(p, dtype=dtype, requires_grad=requires_grad) for p in self.parameters]
-
-    def make(self, dtype: torch.dtype = torch.float64) -> td.Distribution:
-        return self.law(*self.tensors(dtype))
-
-    def uniforms(self, x: Tensor) -> Tensor:
-        """Values that are uniform if `x` follows the law, from the parameters as float64."""
-        if self.scores is not None:
-            return self.scores(x.double(), *self.tensors())
-        return torch.from_numpy(np.asarray(self.exact(*self.parameters).cdf(x.double().numpy())))
+from cases.case import Case
 
 
 class HalfNormalLaw:
@@ -234,8 +192,31 @@ VECTOR = [
     Case("exp relaxed", lambda t, w: ExpRelaxedCategorical(t, logits=w), (0.7, LOGITS), scores=_log_ratio_scores, pull=False),
 ]
 
-CASES = UNIVARIATE + VECTOR
-
-
-def ids(case: Case) -> str:
-    return case.name
+EXTREME = [
+    *[
+        Case(f"uniform far from zero, {d}", td.Uniform, (a, b))
+        for d, a, b in [("1e6", 1e6, 1e6 + 1), ("unit", 1.0, 2.0), ("-1", -1.0, 0.0)]
+    ],
+    Case("uniform as wide as the floats", td.Uniform, (-3e38, 3e38), density=False),
+    Case("log-normal, wide", td.LogNormal, (0.0, 60.0)),
+    Case("weibull, flat", td.Weibull, (1.0, 0.02), density=False),
+    Case("pareto, flat", td.Pareto, (1.0, 0.02)),
+    Case("pareto, steep", td.Pareto, (1.3, 1e8)),
+    Case("half-cauchy, wide", td.HalfCauchy, (1e30,)),
+    Case("half-normal, narrow", td.HalfNormal, (1e-37,), density=False),
+    Case("exponential, fast", td.Exponential, (1e38,)),
+    Case("exponential, slow", td.Exponential, (1e-15,)),
+    Case("generalized pareto, very heavy", td.GeneralizedPareto, (0.0, 1.0, 30.0)),
+    Case("generalized pareto, bounded", td.GeneralizedPareto, (0.0, 1.0, -2.0)),
+    Case("kumaraswamy .2", td.Kumaraswamy, (0.2, 0.2)),
+    Case("kumaraswamy .01", td.Kumaraswamy, (0.01, 0.01)),
+    Case("kumaraswamy 1e4", td.Kumaraswamy, (1e4, 0.1)),
+    Case("continuous bernoulli 500", lambda w: td.ContinuousBernoulli(logits=w), (500.0,)),
+    Case("continuous bernoulli -500", lambda w: td.ContinuousBernoulli(logits=w), (-500.0,)),
+    Case("relaxed bernoulli, cold", lambda t, w: td.RelaxedBernoulli(t, logits=w), (0.01, 3.0)),
+    Case("relaxed one-hot, cold", lambda t, w: td.RelaxedOneHotCategorical(t, logits=w), (0.1, [0.0] * 10)),
+    Case("relaxed one-hot, cold and long", lambda t, w: td.RelaxedOneHotCategorical(t, logits=w), (0.1, [0.0] * 1000)),
+    Case("logistic-normal, wide", td.LogisticNormal, ([0.0, 0.0, 0.0], [20.0, 20.0, 20.0])),
+    Case("tanh-normal", lambda m, s: td.TransformedDistribution(td.Normal(m, s), td.TanhTransform()), (0.0, 5.0)),
+    Case("exp of a normal", lambda m, s: td.TransformedDistribution(td.Normal(m, s), td.ExpTransform()), (0.0, 30.0)),
+]

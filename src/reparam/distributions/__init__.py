@@ -1,0 +1,1 @@
+"""Distributions that torch lacks: `torch.distributions.Distribution` subclasses, each with its path."""

@@ -1,0 +1,1 @@
+"""The bar that our own distributions and paths meet, for users' code too."""

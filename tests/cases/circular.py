@@ -1,0 +1,11 @@
+"""Laws on circles and spheres."""
+
+from __future__ import annotations
+
+from cases.case import Case
+
+UNIVARIATE: list[Case] = []
+
+VECTOR: list[Case] = []
+
+EXTREME: list[Case] = []

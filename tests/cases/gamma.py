@@ -1,0 +1,11 @@
+"""Gamma and what is made of it."""
+
+from __future__ import annotations
+
+from cases.case import Case
+
+UNIVARIATE: list[Case] = []
+
+VECTOR: list[Case] = []
+
+EXTREME: list[Case] = []

@@ -1,0 +1,11 @@
+"""Truncated, matrix-valued and coupled laws that torch lacks."""
+
+from __future__ import annotations
+
+from cases.case import Case
+
+UNIVARIATE: list[Case] = []
+
+VECTOR: list[Case] = []
+
+EXTREME: list[Case] = []
