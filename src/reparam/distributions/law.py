@@ -1,0 +1,137 @@
+"""What every law here shares; a new one writes its formulas and registers its path.
+
+The recipe, in a file of its own:
+
+- a subclass of `Univariate` (or of `Law`, when an event has dimensions) with `arg_constraints` and `support`;
+- `__init__` hands the parameters to `self._set`;
+- `_log_density`, the formula, for values inside the support (a `Law` writes the whole `log_prob`);
+- `mean`, `variance`, `mode` and `entropy` where they are known, `torch.distributions.register_kl` where it is closed;
+- a path, registered with `@path.register`: from it come samples, gradients, `cdf` and `icdf`.
+
+Derived tensors are properties: only what `arg_constraints` names is held, and so nothing else has to be expanded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.distributions.utils import broadcast_all, lazy_property
+
+from reparam.paths import rsample
+from reparam.paths.path import bounds
+
+__all__ = ["Law", "Univariate"]
+
+Self = TypeVar("Self", bound="Law")
+
+
+class Law(Distribution):
+    """A distribution that is sampled by its registered path, in torch's own code too.
+
+    Example:
+        >>> import torch, reparam as rp
+        >>> from reparam.noise import NORMAL
+        >>> class Line(Law):
+        ...     arg_constraints = {"slope": torch.distributions.constraints.real}
+        ...     support = torch.distributions.constraints.real_vector
+        ...     def __init__(self, slope, validate_args=None):
+        ...         self.slope = slope
+        ...         super().__init__(slope.shape, torch.Size([2]), validate_args)
+        >>> @rp.path.register
+        ... def line_path(d: Line) -> rp.Path:
+        ...     return rp.Path(rp.noise_like(d.slope, NORMAL), lambda eps: torch.stack([eps, d.slope * eps], -1))
+        >>> Line(torch.zeros(3, requires_grad=True)).expand((5, 3)).rsample((7,)).shape
+        torch.Size([7, 5, 3, 2])
+    """
+
+    has_rsample = True
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        """Samples of shape `sample_shape + batch_shape + event_shape`, differentiable in the parameters."""
+        return rsample(self, sample_shape)
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with torch.no_grad():
+            return rsample(self, sample_shape)
+
+    def expand(self: Self, batch_shape: Any, _instance: Any = None) -> Self:
+        """The same law with its parameters, those that `arg_constraints` names, expanded to a batch shape."""
+        new: Self = self._get_checked_instance(type(self), _instance)
+        batch_shape = torch.Size(batch_shape)
+        for name, value in vars(self).items():
+            constraint = self.arg_constraints.get(name)
+            if isinstance(value, Tensor) and constraint is not None:
+                event_shape = value.shape[value.dim() - constraint.event_dim :]
+                vars(new)[name] = value.expand(batch_shape + event_shape)
+            elif not isinstance(getattr(type(self), name, None), lazy_property):
+                vars(new).setdefault(name, value)
+        new._batch_shape = batch_shape
+        return new
+
+
+class Univariate(Law):
+    """A law of one number: its author writes the density inside the support, and the path.
+
+    Example:
+        >>> import torch, reparam as rp
+        >>> from reparam.noise import EXPONENTIAL
+        >>> class Wedge(Univariate):
+        ...     arg_constraints = {"width": torch.distributions.constraints.positive}
+        ...     support = torch.distributions.constraints.positive
+        ...     def __init__(self, width, validate_args=None):
+        ...         self._set(validate_args, width=width)
+        ...     def _log_density(self, x):
+        ...         return x.log() - 2 * self.width.log() - x**2 / (2 * self.width**2)
+        >>> @rp.path.register
+        ... def wedge_path(d: Wedge) -> rp.Path:
+        ...     return rp.Path(rp.noise_like(d.width, EXPONENTIAL), lambda eps: d.width * (2 * eps).sqrt())
+        >>> Wedge(2.0).rsample((7,)).shape
+        torch.Size([7])
+        >>> Wedge(2.0, validate_args=False).log_prob(torch.tensor(-1.0))
+        tensor(-inf)
+    """
+
+    def _set(self, validate_args: bool | None, **parameters: Tensor | float) -> None:
+        """Hold the parameters, broadcast against each other, and be of their shape."""
+        tensors = broadcast_all(*parameters.values())
+        vars(self).update(zip(parameters, tensors, strict=True))
+        super().__init__(tensors[0].shape, validate_args=validate_args)
+
+    def _log_density(self, x: Tensor) -> Tensor:
+        """The log-density at values inside the support."""
+        raise NotImplementedError
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The log-density; outside the support minus infinity, or a ValueError where arguments are validated."""
+        if self._validate_args:
+            self._validate_sample(value)
+        inside = self.support.check(value) & value.isfinite()  # type: ignore[union-attr]
+        # The formula never sees what it cannot bear, so that no NaN leaks through `where`.
+        density = self._log_density(torch.where(inside, value, self._inner(value)))
+        return torch.where(inside, density, torch.where(value.isnan(), torch.nan, -torch.inf).to(density.dtype))
+
+    def _inner(self, value: Tensor) -> Tensor:
+        """Some point inside the support."""
+        lower, upper = bounds(self.support)
+        if lower is None:
+            lower = 0.0 if upper is None else upper - 1 - torch.as_tensor(upper).abs()
+        if upper is None:
+            upper = lower + 1 + torch.as_tensor(lower).abs()
+        return (torch.zeros_like(value) + lower / 2 + upper / 2).detach()
+
+    def cdf(self, value: Tensor) -> Tensor:
+        from reparam.paths.cumulative import cdf  # type: ignore[import-not-found]
+
+        if self._validate_args:
+            self._validate_sample(value)
+        result: Tensor = cdf(self, value)
+        return result
+
+    def icdf(self, value: Tensor) -> Tensor:
+        from reparam.paths.cumulative import icdf
+
+        result: Tensor = icdf(self, value)
+        return result
