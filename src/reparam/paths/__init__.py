@@ -1,10 +1,26 @@
 """How noise becomes a sample, per class of `torch.distributions`."""
 
 from reparam.paths import affine, compose, matrix, quantile  # noqa: F401  (each registers its paths)
+from reparam.paths.cumulative import cdf, icdf, icdf_from_log, log_cdf, log_survival
 from reparam.paths.delegate import reparameterized
 from reparam.paths.discrete import sample
 from reparam.paths.parameters import detached
 from reparam.paths.path import NoPathError, Path, noise_like, path, rsample
 from reparam.paths.relaxed import relaxed
 
-__all__ = ["NoPathError", "Path", "detached", "noise_like", "path", "relaxed", "reparameterized", "rsample", "sample"]
+__all__ = [
+    "NoPathError",
+    "Path",
+    "cdf",
+    "detached",
+    "icdf",
+    "icdf_from_log",
+    "log_cdf",
+    "log_survival",
+    "noise_like",
+    "path",
+    "relaxed",
+    "reparameterized",
+    "rsample",
+    "sample",
+]
