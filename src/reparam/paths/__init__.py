@@ -4,6 +4,7 @@ from reparam.paths import affine, compose, matrix, quantile  # noqa: F401  (each
 from reparam.paths.cumulative import cdf, icdf, icdf_from_log, log_cdf, log_survival
 from reparam.paths.delegate import reparameterized
 from reparam.paths.discrete import sample
+from reparam.paths.joint import sample_and_log_prob
 from reparam.paths.parameters import detached
 from reparam.paths.path import NoPathError, Path, noise_like, path, rsample
 from reparam.paths.relaxed import relaxed
@@ -23,4 +24,5 @@ __all__ = [
     "reparameterized",
     "rsample",
     "sample",
+    "sample_and_log_prob",
 ]
