@@ -2,10 +2,126 @@
 
 from __future__ import annotations
 
-from cases.case import Case
+import math
 
-UNIVARIATE: list[Case] = []
+import mpmath as mp
+import numpy as np
+import scipy.special as sp
+import scipy.stats as st
+import torch.distributions as td
+
+from cases.case import Case
+from reparam.distributions.truncated import Truncated
+from reparam.distributions.truncated_normal import TruncatedNormal
+
+
+class TruncatedLaw:
+    """A scipy law in a window, for windows that hold some per cent of it."""
+
+    def __init__(self, base, low=-np.inf, high=np.inf):
+        self.base = base
+        self.ends = base.cdf(low), base.cdf(high), base.sf(low), base.sf(high)
+
+    def cdf(self, x):
+        lower, upper, _, _ = self.ends
+        return (self.base.cdf(x) - lower) / (upper - lower)
+
+    def ppf(self, p):
+        lower, upper, over, beyond = self.ends
+        below, above = lower + p * (upper - lower), over - p * (over - beyond)
+        return np.where(below < 0.5, self.base.ppf(below), self.base.isf(above))
+
+    def isf(self, q):
+        lower, upper, over, beyond = self.ends
+        below, above = upper - q * (upper - lower), beyond + q * (over - beyond)
+        return np.where(below < 0.5, self.base.ppf(below), self.base.isf(above))
+
+
+class TruncatedNormalLaw:
+    """Far out as well: logarithms for the distribution function, many digits for the quantile."""
+
+    def __init__(self, loc, scale, low=-np.inf, high=np.inf):
+        self.loc, self.scale, self.low, self.high = loc, scale, low, high
+        self.flip = low + high < 2 * loc
+
+    def cdf(self, x):
+        z, a, b = ((v - self.loc) / self.scale for v in (x, self.low, self.high))
+        if self.flip:
+            return np.exp(sp.log_ndtr(z) - sp.log_ndtr(b)) * self._rest(a, z) / self._rest(a, b)
+        return self._rest(-z, -a) / self._rest(-b, -a)
+
+    @staticmethod
+    def _rest(a, b):
+        return -np.expm1(sp.log_ndtr(a) - sp.log_ndtr(b))
+
+    def _at(self, p, upper):
+        with mp.workdps(40):
+            loc, scale = mp.mpf(self.loc), mp.mpf(self.scale)
+            a, b = (mp.mpf(v) for v in (self.low, self.high))
+            sign = -1 if self.flip else 1
+            near, far = sorted(sign * (v - loc) / scale for v in (a, b))
+
+            def tail(z):
+                return mp.erfc(z / mp.sqrt(2)) / 2
+
+            whole = tail(near) - tail(far)
+            p = mp.mpf(float(p))
+            beyond = p if upper != self.flip else 1 - p
+            target = tail(far) + beyond * whole
+            z = near if near > 0 else mp.mpf(0)
+            for _ in range(200):  # the hazard is convex: from the left Newton's steps in the log of the tail do not overshoot twice
+                step = tail(z) / mp.npdf(z) * mp.log(tail(z) / target)
+                z += step
+                if abs(step) < mp.mpf(10) ** -30 * max(abs(z - near), mp.mpf(10) ** -30):
+                    break
+            return float(loc + sign * scale * z)
+
+    def ppf(self, p):
+        return np.vectorize(lambda p: self._at(p, False), otypes=[float])(p)
+
+    def isf(self, p):
+        return np.vectorize(lambda p: self._at(p, True), otypes=[float])(p)
+
+
+UNIVARIATE: list[Case] = [
+    Case("truncated normal", TruncatedNormal, (0.3, 1.2, -1.0, 2.0), TruncatedNormalLaw),
+    Case("truncated normal, to the right", TruncatedNormal, (-0.5, 0.8, 0.5, 1.5), TruncatedNormalLaw),
+    Case("truncated normal, to the left", TruncatedNormal, (0.5, 0.8, -2.0, -0.5), TruncatedNormalLaw),
+    Case("truncated normal, from zero", lambda m, s: TruncatedNormal(m, s, low=0.0), (-0.5, 1.5), lambda m, s: TruncatedNormalLaw(m, s, 0.0)),
+    Case("truncated normal, below", lambda m, s, b: TruncatedNormal(m, s, high=b), (0.5, 1.5, 1.0), lambda m, s, b: TruncatedNormalLaw(m, s, high=b)),
+    Case("truncated normal, forty deviations", lambda m, s, a: TruncatedNormal(m, s, a), (0.5, 1.0, 40.5), TruncatedNormalLaw, single=False),
+    Case("truncated normal, positive at minus forty", lambda m, s: TruncatedNormal(m, s, 0.0), (-40.0, 1.0), lambda m, s: TruncatedNormalLaw(m, s, 0.0)),
+    Case(
+        "truncated gumbel",
+        lambda m, s, a, b: Truncated(td.Gumbel(m, s), a, b),
+        (0.5, 2.0, -1.0, 4.0),
+        lambda m, s, a, b: TruncatedLaw(st.gumbel_r(m, s), a, b),
+    ),
+    Case(
+        "truncated laplace",
+        lambda m, s, a: Truncated(td.Laplace(m, s), low=a),
+        (0.5, 2.0, -1.0),
+        lambda m, s, a: TruncatedLaw(st.laplace(m, s), a),
+    ),
+    Case(
+        "truncated weibull",
+        lambda s, k, b: Truncated(td.Weibull(s, k), high=b),
+        (1.5, 0.7, 2.0),
+        lambda s, k, b: TruncatedLaw(st.weibull_min(k, scale=s), 0.0, b),
+    ),
+]
 
 VECTOR: list[Case] = []
 
-EXTREME: list[Case] = []
+EXTREME: list[Case] = [
+    *[
+        Case(f"truncated normal in ({a:g}, {b:g})", TruncatedNormal, (0.0, 1.0, a, b))
+        for a, b in [(40.0, 41.0), (-41.0, -40.0), (0.0, 1e-8), (-1e-8, 1e-8), (-1e5, 1e5), (38.0, 38.001), (1e4, 1e5)]
+    ],
+    Case("truncated normal, positive at -1e6", lambda m, s: TruncatedNormal(m, s, 0.0), (-1e6, 1.0)),
+    Case("truncated normal, all of it", lambda m, s: TruncatedNormal(m, s, -math.inf, math.inf), (0.0, 1.0)),
+    Case("truncated normal, flat", TruncatedNormal, (0.0, 1e30, -1.0, 2.0)),
+    Case("truncated cauchy, far out", lambda m, s, a: Truncated(td.Cauchy(m, s), a), (0.0, 1.0, 1e10)),
+    Case("truncated gumbel, far out", lambda m, s, a, b: Truncated(td.Gumbel(m, s), a, b), (0.0, 1.0, 50.0, 51.0)),
+    Case("truncated exponential, far out", lambda r, a: Truncated(td.Exponential(r), a), (1.0, 200.0)),
+]
