@@ -1,1 +1,40 @@
 """Distributions that torch lacks: `torch.distributions.Distribution` subclasses, each with its path."""
+
+from reparam.distributions.asymmetric_laplace import AsymmetricLaplace
+from reparam.distributions.delta import Delta
+from reparam.distributions.frechet import Frechet
+from reparam.distributions.generalized_extreme_value import GeneralizedExtremeValue
+from reparam.distributions.gompertz import Gompertz
+from reparam.distributions.hyperbolic_secant import HyperbolicSecant
+from reparam.distributions.johnson_su import JohnsonSU
+from reparam.distributions.law import Law, Univariate
+from reparam.distributions.log_logistic import LogLogistic
+from reparam.distributions.logistic import Logistic
+from reparam.distributions.logit_normal import LogitNormal
+from reparam.distributions.lomax import Lomax
+from reparam.distributions.moyal import Moyal
+from reparam.distributions.rayleigh import Rayleigh
+from reparam.distributions.sinh_arcsinh import SinhArcsinh
+from reparam.distributions.tanh_normal import TanhNormal
+from reparam.distributions.triangular import Triangular
+
+__all__ = [
+    "AsymmetricLaplace",
+    "Delta",
+    "Frechet",
+    "GeneralizedExtremeValue",
+    "Gompertz",
+    "HyperbolicSecant",
+    "JohnsonSU",
+    "Law",
+    "LogLogistic",
+    "Logistic",
+    "LogitNormal",
+    "Lomax",
+    "Moyal",
+    "Rayleigh",
+    "SinhArcsinh",
+    "TanhNormal",
+    "Triangular",
+    "Univariate",
+]

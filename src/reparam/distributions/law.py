@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.utils import broadcast_all, lazy_property
 
-from reparam.paths import rsample
-from reparam.paths.path import bounds
+from reparam.paths.cumulative import cdf, icdf
+from reparam.paths.path import bounds, rsample
 
 __all__ = ["Law", "Univariate"]
 
@@ -123,15 +123,11 @@ class Univariate(Law):
         return (torch.zeros_like(value) + lower / 2 + upper / 2).detach()
 
     def cdf(self, value: Tensor) -> Tensor:
-        from reparam.paths.cumulative import cdf  # type: ignore[import-not-found]
-
+        """`P(X <= value)`, to full relative precision in the lower tail."""
         if self._validate_args:
             self._validate_sample(value)
-        result: Tensor = cdf(self, value)
-        return result
+        return cdf(self, value)
 
     def icdf(self, value: Tensor) -> Tensor:
-        from reparam.paths.cumulative import icdf
-
-        result: Tensor = icdf(self, value)
-        return result
+        """The value with `P(X <= x) = value`; `reparam.paths.icdf_from_log` reaches the upper tail too."""
+        return icdf(self, value)
