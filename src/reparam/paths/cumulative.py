@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from reparam.noise import EXPONENTIAL, NORMAL, UNIFORM, Kind, reflect_exponentia
 from reparam.paths.compose import step, steps, transformed_path
 from reparam.paths.parameters import check_parameters, map_parameters
 from reparam.paths.path import HALF, NoPathError, bounds, path, representable, support_of
+
+D = TypeVar("D", bound=Distribution)
+LOG2 = math.log(2.0)
 
 __all__ = ["cdf", "icdf", "icdf_from_log", "log_cdf", "log_survival"]
 
@@ -157,69 +160,31 @@ def icdf_from_log(d: Distribution, *, log_cdf: Tensor | float | None = None, log
     raise TypeError("icdf_from_log takes one of log_cdf=... and log_survival=...")
 
 
-_Pair = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+Functions = Callable[[_Tails], tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
 
 
-def _evaluate(d: Distribution, x: Tensor | float, functions: Callable[[_Tails], _Pair], lower: float, upper: float) -> Tensor:
-    """Of the noise that belongs to `x`, the first function where the path rises and the second where it falls.
+def _evaluate(d: Distribution, x: Tensor | float, functions: Functions, lower: float, upper: float) -> Tensor:
+    law = UnivariateLaw(d)
+    eps, side = law.locate(torch.as_tensor(x, device=law.noise.device).to(law.noise.dtype))
+    return law.probability(eps, side, functions, lower, upper).to(law.dtype)
 
-    Outside the support it is `lower` and `upper`.
+
+def _quantile(d: Distribution, p: Tensor | float, functions: Functions, lower: float, upper: float) -> Tensor:
+    law = UnivariateLaw(d)
+    return law.quantile(torch.as_tensor(p, device=law.noise.device).to(law.noise.dtype), functions, lower, upper).to(law.dtype)
+
+
+class UnivariateLaw:
+    """A univariate law as its path sees it: the base, the monotone transforms behind it, and which way its path runs.
+
+    Raises:
+        NoPathError: when `d` has no path with an inverse that acts on each element alone.
     """
-    law = _Law(d)
-    x = torch.as_tensor(x, device=law.noise.device).to(law.noise.dtype)
-    x = x.expand(torch.broadcast_shapes(x.shape, d.batch_shape))
-    # Which side of the support a value lies on. It leaves for the middle of the law, so that no formula sees it.
-    side = torch.zeros_like(x)
-
-    def inside(x: Tensor, side: Tensor, support: object, middle: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = ends(support)
-        out = torch.where(x <= low, -1.0, 0.0) + torch.where(x >= high, 1.0, 0.0)
-        return torch.where(out == 0, x, middle), torch.where(side == 0, out.to(side.dtype), side)
-
-    # Back through the transforms one by one: each has a support of its own.
-    for transform, before, after in reversed(list(zip(law.transforms, law.middles, law.middles[1:], strict=False))):
-        x, side = inside(x, side, transform.codomain, after)
-        x, side = torch.where(side == 0, transform.inv(x), before), side * _sign(transform)
-    x, side = inside(x, side, support_of(law.base), law.middles[0])
-    # Where the noise itself leaves its range or the floats, so would its derivatives.
-    with torch.no_grad():
-        eps = law.pull(x.detach())
-    kind, direction = law.noise.kind, torch.where(law.base_rises, 1.0, -1.0).to(x.dtype)
-    out = torch.where(eps <= kind.low, -direction, 0.0) + torch.where(eps >= kind.high, direction, 0.0)
-    side = torch.where(side == 0, out, side)
-    eps = law.pull(torch.where(side == 0, x, law.middles[0]))
-    rising, falling = functions(_TAILS[kind])
-    side = side * law.sign
-    value = torch.where(law.rises, rising(eps), falling(eps))
-    return torch.where(side == 0, value, torch.where(side < 0, lower, upper)).to(law.dtype)
-
-
-def _quantile(d: Distribution, p: Tensor | float, functions: Callable[[_Tails], _Pair], lower: float, upper: float) -> Tensor:
-    """`push` at the noise that has the probability `p`: from the first function where the path rises, else from the second."""
-    law = _Law(d)
-    p = torch.as_tensor(p, device=law.noise.device).to(law.noise.dtype)
-    p = p.expand(torch.broadcast_shapes(p.shape, d.batch_shape))
-    outside = (p < min(lower, upper)) | (p > max(lower, upper)) | p.isnan()
-    within = ~outside & (p != lower) & (p != upper)
-    inner = torch.where(within, p, 0.5 if 0.0 < 0.5 < max(lower, upper) else -1.0)
-    rising, falling = functions(_TAILS[law.noise.kind])
-    eps = torch.where(law.rises, rising(inner), falling(inner))
-    # A probability that rounds to one is a float's width below it.
-    info = torch.finfo(eps.dtype)
-    if law.noise.kind is EXPONENTIAL:
-        eps = eps.clamp(info.tiny, info.max)
-    x = law.push(eps)
-    low, high = law.ends()
-    edge = torch.where(outside, math.nan, torch.where(p == lower, low, high))
-    return torch.where(within, x, edge).to(law.dtype)
-
-
-class _Law:
-    """A univariate law as its path sees it: the base, the monotone transforms behind it, and which way its path runs."""
 
     def __init__(self, d: Distribution) -> None:
         dtypes = check_parameters(d)
         wide = d if dtypes.isdisjoint(HALF) else map_parameters(d, lambda t: t.float() if t.dtype in HALF else t)
+        self._whole = wide
         self.base, self.transforms = _chain(wide)
         p = path.part(self.base)
         if p.pull is None or d.event_shape or p.noise.shape != d.batch_shape or p.noise.kind not in _TAILS:
@@ -228,38 +193,103 @@ class _Law:
                 f"that acts on each element alone, and this one has batch shape {tuple(d.batch_shape)}, event shape "
                 f"{tuple(d.event_shape)}, noise of shape {tuple(p.noise.shape)}, {'no' if p.pull is None else 'an'} inverse"
             )
-        self.noise, self.pull = p.noise, p.pull
-        self._base_push = p.push
+        self.shape, self.noise, self._push, self._pull = d.batch_shape, p.noise, p.push, p.pull
         self.dtype = dtypes.pop() if len(dtypes) == 1 else p.noise.dtype
+        self._signs = [torch.as_tensor(_sign(t), dtype=p.noise.dtype, device=p.noise.device) for t in self.transforms]
         with torch.no_grad():
-            x = p.push(torch.full(p.noise.shape, _QUARTER[p.noise.kind], dtype=p.noise.dtype, device=p.noise.device))
-            # The noise of two neighbours says which way the path runs, also where all samples round to one value.
-            info = torch.finfo(x.dtype)
-            beside = 4 * info.eps * x.abs() + info.tiny
-            support = support_of(self.base)
-            below, above = representable(x - beside, support), representable(x + beside, support)
-            self.base_rises = p.pull(above) >= p.pull(below)
-            self.middles = [x]
-            for transform in self.transforms:
-                self.middles.append(step(transform, self.middles[-1]))
-            self.sign = torch.ones((), dtype=x.dtype, device=x.device)
-            for transform in self.transforms:
-                self.sign = self.sign * _sign(transform)
-        self.rises = self.base_rises == (self.sign > 0)
+            self._orient()
 
-    def push(self, eps: Tensor) -> Tensor:
-        x = self._base_push(eps)
+    def _orient(self) -> None:
+        """Find a value in the middle of the law, behind each transform too, and whether the value rises with the noise."""
+        noise = self.noise
+        x = self._push(torch.full(noise.shape, _QUARTER[noise.kind], dtype=noise.dtype, device=noise.device))
+        # The noise of two neighbours says which way the path runs, also where all samples round to one value.
+        info = torch.finfo(x.dtype)
+        beside, support = 4 * info.eps * x.abs() + info.tiny, support_of(self.base)
+        rises = self._pull(representable(x + beside, support)) >= self._pull(representable(x - beside, support))
+        self._direction = self._total = torch.where(rises, 1.0, -1.0).to(x.dtype)
+        self._middles = [x]
+        for transform, sign in zip(self.transforms, self._signs, strict=True):
+            self._middles.append(step(transform, self._middles[-1]))
+            self._total = self._total * sign
+
+    def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise that belongs to `x`, and the side of the support that `x` is on: -1 below, 0 inside, 1 above.
+
+        Outside the support the noise is that of some value inside.
+        """
+        x = x.expand(torch.broadcast_shapes(x.shape, self.shape))
+        side = torch.zeros_like(x)
+
+        def inside(x: Tensor, side: Tensor, support: object, middle: Tensor) -> tuple[Tensor, Tensor]:
+            # A value outside leaves for the middle of the law, so that no formula sees it.
+            low, high = ends(support)
+            out = torch.where(x <= low, -1.0, 0.0) + torch.where(x >= high, 1.0, 0.0)
+            return torch.where(out == 0, x, middle), torch.where(side == 0, out.to(x.dtype), side)
+
+        # Back through the transforms one by one: each has a support of its own. The side is that of the value reached.
+        for i in reversed(range(len(self.transforms))):
+            x, side = inside(x, side, self.transforms[i].codomain, self._middles[i + 1])
+            x, side = torch.where(side == 0, self.transforms[i].inv(x), self._middles[i]), side * self._signs[i]
+        x, side = inside(x, side, support_of(self.base), self._middles[0])
+        # Where the noise itself leaves its range or the floats, so would its derivatives.
+        with torch.no_grad():
+            eps = self._pull(x.detach())
+        out = torch.where(eps <= self.noise.kind.low, -1.0, 0.0) + torch.where(eps >= self.noise.kind.high, 1.0, 0.0)
+        side = torch.where(side == 0, out * self._direction, side)
+        within = torch.where(side == 0, x, self._middles[0])
+        return self._pull(within), side * self._direction * self._total
+
+    def probability(self, eps: Tensor, side: Tensor, functions: Functions, lower: float, upper: float) -> Tensor:
+        """A function of located noise: the first where the path rises and the second where it falls; constant outside."""
+        rising, falling = functions(_TAILS[self.noise.kind])
+        value = torch.where(self._total > 0, rising(eps), falling(eps))
+        return torch.where(side == 0, value, torch.where(side < 0, lower, upper))
+
+    def log_tails(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`log P(X <= x)` and `log P(X > x)`."""
+        eps, side = self.locate(x)
+        below = self.probability(eps, side, lambda tails: (tails.log_below, tails.log_above), -math.inf, 0.0)
+        return below, self.probability(eps, side, lambda tails: (tails.log_above, tails.log_below), 0.0, -math.inf)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """The log-density, minus infinity outside the support, without a NaN in its derivatives."""
+        low, high = ends(support_of(self._whole))
+        inside = (x >= low) & (x <= high) & x.isfinite()
+        density = trusting(self._whole).log_prob(torch.where(inside, x, self._middles[-1]))
+        return torch.where(inside, density, -math.inf)
+
+    def quantile(self, p: Tensor, functions: Functions, lower: float, upper: float) -> Tensor:
+        """`push` at the noise of the probability `p`: from the first function where the path rises, else from the second."""
+        p = p.expand(torch.broadcast_shapes(p.shape, self.shape))
+        outside = ~((p >= min(lower, upper)) & (p <= max(lower, upper)))
+        within = ~outside & (p != lower) & (p != upper)
+        inner = torch.where(within, p, 0.5 if max(lower, upper) > 0 else -LOG2)
+        rising, falling = functions(_TAILS[self.noise.kind])
+        eps = torch.where(self._total > 0, rising(inner), falling(inner))
+        if self.noise.kind is EXPONENTIAL:
+            info = torch.finfo(eps.dtype)
+            eps = eps.clamp(info.tiny, info.max)
+        x = self._push(eps)
+        low, high = (torch.as_tensor(e, dtype=x.dtype, device=x.device) for e in ends(support_of(self.base)))
         for transform in self.transforms:
             x = step(transform, x)
-        return x
-
-    def ends(self) -> tuple[Tensor, Tensor]:
-        """The ends of the support: those of the base, through the transforms."""
-        low, high = (torch.as_tensor(e, dtype=self.noise.dtype, device=self.noise.device) for e in ends(support_of(self.base)))
-        for transform in self.transforms:
             first, last = transform(low), transform(high)
             low, high = torch.minimum(first, last), torch.maximum(first, last)
-        return low, high
+        return torch.where(within, x, torch.where(outside, math.nan, torch.where(p == lower, low, high)))
+
+
+def trusting(d: D) -> D:
+    """A copy of `d` that does not look at values, in any part of it."""
+    return _trusting(map_parameters(d, lambda t: t))
+
+
+def _trusting(d: D) -> D:
+    for part in vars(d).values():
+        if isinstance(part, Distribution):
+            _trusting(part)
+    d._validate_args = False
+    return d
 
 
 def ends(support: object) -> tuple[Tensor | float, Tensor | float]:
