@@ -87,24 +87,45 @@ UNIVARIATE: list[Case] = [
     Case("truncated normal", TruncatedNormal, (0.3, 1.2, -1.0, 2.0), TruncatedNormalLaw),
     Case("truncated normal, to the right", TruncatedNormal, (-0.5, 0.8, 0.5, 1.5), TruncatedNormalLaw),
     Case("truncated normal, to the left", TruncatedNormal, (0.5, 0.8, -2.0, -0.5), TruncatedNormalLaw),
-    Case("truncated normal, from zero", lambda m, s: TruncatedNormal(m, s, low=0.0), (-0.5, 1.5), lambda m, s: TruncatedNormalLaw(m, s, 0.0)),
-    Case("truncated normal, below", lambda m, s, b: TruncatedNormal(m, s, high=b), (0.5, 1.5, 1.0), lambda m, s, b: TruncatedNormalLaw(m, s, high=b)),
-    Case("truncated normal, forty deviations", lambda m, s, a: TruncatedNormal(m, s, a), (0.5, 1.0, 40.5), TruncatedNormalLaw, single=False),
-    Case("truncated normal, positive at minus forty", lambda m, s: TruncatedNormal(m, s, 0.0), (-40.0, 1.0), lambda m, s: TruncatedNormalLaw(m, s, 0.0)),
     Case(
-        "truncated gumbel",
+        "truncated normal, from zero",
+        lambda m, s: TruncatedNormal(m, s, low=0.0),
+        (-0.5, 1.5),
+        lambda m, s: TruncatedNormalLaw(m, s, 0.0),
+    ),
+    Case(
+        "truncated normal, below",
+        lambda m, s, b: TruncatedNormal(m, s, high=b),
+        (0.5, 1.5, 1.0),
+        lambda m, s, b: TruncatedNormalLaw(m, s, high=b),
+    ),
+    Case(
+        "truncated normal, forty deviations",
+        lambda m, s, a: TruncatedNormal(m, s, a),
+        (0.5, 1.0, 40.5),
+        TruncatedNormalLaw,
+        single=False,
+    ),
+    Case(
+        "truncated normal, positive at minus forty",
+        lambda m, s: TruncatedNormal(m, s, 0.0),
+        (-40.0, 1.0),
+        lambda m, s: TruncatedNormalLaw(m, s, 0.0),
+    ),
+    Case(
+        "truncated, gumbel",
         lambda m, s, a, b: Truncated(td.Gumbel(m, s), a, b),
         (0.5, 2.0, -1.0, 4.0),
         lambda m, s, a, b: TruncatedLaw(st.gumbel_r(m, s), a, b),
     ),
     Case(
-        "truncated laplace",
+        "truncated, laplace",
         lambda m, s, a: Truncated(td.Laplace(m, s), low=a),
         (0.5, 2.0, -1.0),
         lambda m, s, a: TruncatedLaw(st.laplace(m, s), a),
     ),
     Case(
-        "truncated weibull",
+        "truncated, weibull",
         lambda s, k, b: Truncated(td.Weibull(s, k), high=b),
         (1.5, 0.7, 2.0),
         lambda s, k, b: TruncatedLaw(st.weibull_min(k, scale=s), 0.0, b),
@@ -115,13 +136,13 @@ VECTOR: list[Case] = []
 
 EXTREME: list[Case] = [
     *[
-        Case(f"truncated normal in ({a:g}, {b:g})", TruncatedNormal, (0.0, 1.0, a, b))
+        Case(f"truncated normal in ({a:g}, {b:g})", lambda m, s, a=a, b=b: TruncatedNormal(m, s, a, b), (0.0, 1.0))
         for a, b in [(40.0, 41.0), (-41.0, -40.0), (0.0, 1e-8), (-1e-8, 1e-8), (-1e5, 1e5), (38.0, 38.001), (1e4, 1e5)]
     ],
     Case("truncated normal, positive at -1e6", lambda m, s: TruncatedNormal(m, s, 0.0), (-1e6, 1.0)),
     Case("truncated normal, all of it", lambda m, s: TruncatedNormal(m, s, -math.inf, math.inf), (0.0, 1.0)),
     Case("truncated normal, flat", TruncatedNormal, (0.0, 1e30, -1.0, 2.0)),
-    Case("truncated cauchy, far out", lambda m, s, a: Truncated(td.Cauchy(m, s), a), (0.0, 1.0, 1e10)),
-    Case("truncated gumbel, far out", lambda m, s, a, b: Truncated(td.Gumbel(m, s), a, b), (0.0, 1.0, 50.0, 51.0)),
-    Case("truncated exponential, far out", lambda r, a: Truncated(td.Exponential(r), a), (1.0, 200.0)),
+    Case("truncated, cauchy far out", lambda m, s, a: Truncated(td.Cauchy(m, s), a), (0.0, 1.0, 1e10)),
+    Case("truncated, gumbel far out", lambda m, s, a, b: Truncated(td.Gumbel(m, s), a, b), (0.0, 1.0, 50.0, 51.0)),
+    Case("truncated, exponential far out", lambda r, a: Truncated(td.Exponential(r), a), (1.0, 200.0)),
 ]

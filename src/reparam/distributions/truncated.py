@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from reparam.distributions.law import Univariate
-from reparam.noise import EXPONENTIAL, reflect_exponential
+from reparam.noise import EXPONENTIAL, readable, reflect_exponential
 from reparam.paths.cumulative import ends, icdf_from_log, log_cdf, log_survival
 from reparam.paths.parameters import check_parameters
 from reparam.paths.path import Path, noise_like, path
@@ -33,7 +34,7 @@ class Truncated(Univariate):
 
     Raises:
         NoPathError: when the law has no distribution function here.
-        ValueError: when a lower bound is not below its upper one.
+        ValueError: when the law is not univariate, or a lower bound is not below its upper one.
 
     Example:
         >>> import torch
@@ -52,6 +53,10 @@ class Truncated(Univariate):
         high: Tensor | float | None = None,
         validate_args: bool | None = None,
     ) -> None:
+        if base_dist.event_shape:
+            raise ValueError(
+                f"Truncated takes a univariate law; {type(base_dist).__name__} has events of shape {tuple(base_dist.event_shape)}"
+            )
         dtypes, noise = check_parameters(base_dist), path(base_dist).noise
         dtype = dtypes.pop() if len(dtypes) == 1 else noise.dtype
         limit = torch.finfo(dtype).max
@@ -64,10 +69,10 @@ class Truncated(Univariate):
         batch_shape = torch.broadcast_shapes(base_dist.batch_shape, *shapes)
         self.base_dist = base_dist if base_dist.batch_shape == batch_shape else base_dist.expand(batch_shape)
         Distribution.__init__(self, batch_shape, validate_args=validate_args)
-        if self._validate_args:
+        if self._validate_args and all(bound is None or readable(bound) for bound in (self.low, self.high)):
             low, high = self._ends()
             bad = ~(low < high)
-            if bad.any():
+            if readable(bad) and bad.any():
                 raise ValueError(
                     f"Truncated {type(base_dist).__name__}: the window goes from {low[bad][0].item()} to {high[bad][0].item()}; "
                     "low must lie below high, and both inside the support"
@@ -86,8 +91,8 @@ class Truncated(Univariate):
     def support(self) -> constraints.Constraint:
         return constraints.interval(*self._ends())
 
-    def expand(self, batch_shape: torch.Size, _instance: Truncated | None = None) -> Truncated:
-        new = self._get_checked_instance(Truncated, _instance)
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Truncated:
+        new: Truncated = self._get_checked_instance(Truncated, _instance)
         batch_shape = torch.Size(batch_shape)
         new.base_dist = self.base_dist.expand(batch_shape)
         new.low, new.high = (None if bound is None else bound.expand(batch_shape) for bound in (self.low, self.high))
@@ -109,7 +114,7 @@ class Truncated(Univariate):
             return middle.expand_as(value + middle)
 
     def _log_density(self, x: Tensor) -> Tensor:
-        return self.base_dist.log_prob(x) - _log_mass(*self._tails())  # type: ignore[no-untyped-call, no-any-return]
+        return self.base_dist.log_prob(x) - _log_mass(*self._tails())
 
 
 def _logs(d: Distribution, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +131,9 @@ def _log_mass(below_low: Tensor, above_low: Tensor, below_high: Tensor, above_hi
     return torch.where(one_sided, outer - reflect_exponential(outer - inner), torch.log1p(-both))
 
 
-def _from_tails(d: Distribution, below_low: Tensor, above_low: Tensor, below_high: Tensor, above_high: Tensor, eps: Tensor) -> Tensor:
+def _from_tails(
+    d: Distribution, below_low: Tensor, above_low: Tensor, below_high: Tensor, above_high: Tensor, eps: Tensor
+) -> Tensor:
     """The value with `P(X > x | window) = exp(-eps)`: its tails are means of those at the ends, sums of positive terms."""
     log_q = -reflect_exponential(eps)
     below, above = _log_sum(below_low - eps, below_high + log_q), _log_sum(above_low - eps, above_high + log_q)

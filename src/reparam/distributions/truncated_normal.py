@@ -10,7 +10,8 @@ and everything is made of its moments on either side of the mode: sums of positi
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.distributions import constraints, register_kl
 
 from reparam.distributions.law import Univariate
-from reparam.noise import EXPONENTIAL, reflect_exponential
+from reparam.noise import EXPONENTIAL, readable, reflect_exponential
 from reparam.paths.path import Path, noise_like, path
 from reparam.special.slopes import with_slopes
 
@@ -36,6 +37,8 @@ def _moment(k: int, d: Tensor, s: Tensor) -> Tensor:
     with torch.no_grad():
         end = torch.minimum(d, 2 * _FAR / (s + torch.hypot(s, torch.full_like(s, math.sqrt(2 * _FAR)))))
         value = _integral(_LONG, k, end, s)
+    if not torch.is_grad_enabled():
+        return value
     return with_slopes(value, lambda _, d, s: (d**k * torch.exp(-_exponent(d, s)), -_moment(k + 1, d, s)), d, s)
 
 
@@ -51,7 +54,8 @@ def _exponent(v: Tensor, s: Tensor) -> Tensor:
     return v * (s + v / 2)
 
 
-class _Window(NamedTuple):
+@dataclass(frozen=True)
+class _Window:
     """The law of `t`, `exp(-s |t| - t^2/2)` on `[-below, above]`: both are not negative, and one is zero where `s` is not.
 
     Attributes:
@@ -72,7 +76,20 @@ class _Window(NamedTuple):
 
     def mean(self, k: int) -> Tensor:
         """The mean of `|t|^k`."""
-        return sum(self.moments(k)) / sum(self.moments(0))  # type: ignore[return-value]
+        below, above = self.moments(k)
+        return (below + above) / self.mass
+
+    @property
+    def mass(self) -> Tensor:
+        """The integral of the density."""
+        below, above = self.moments(0)
+        return below + above
+
+    @property
+    def shift(self) -> Tensor:
+        """The mean of `t`."""
+        below, above = self.moments(1)
+        return (above - below) / self.mass
 
     def split(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The log of the mass beyond `t`, seen from the mode, and the mass on the mode's side of it; the log of both."""
@@ -80,7 +97,7 @@ class _Window(NamedTuple):
         here, there = torch.where(up, self.above, self.below), torch.where(up, self.below, self.above)
         d = torch.minimum(t.abs(), here)
         beyond = torch.log(_moment(0, here - d, self.s + d)) - _exponent(d, self.s)
-        return beyond, _moment(0, d, self.s) + _moment(0, there, self.s), torch.log(sum(self.moments(0)))  # type: ignore[arg-type]
+        return beyond, _moment(0, d, self.s) + _moment(0, there, self.s), torch.log(self.mass)
 
 
 class TruncatedNormal(Univariate):
@@ -126,13 +143,16 @@ class TruncatedNormal(Univariate):
         self.high: Tensor
         low, high = -math.inf if low is None else low, math.inf if high is None else high
         self._set(validate_args, loc=loc, scale=scale, low=low, high=high)
-        check_window(self)
+        if self._validate_args and readable(self.low) and readable(self.high) and not (self.low < self.high).all():
+            bad = ~(self.low < self.high)
+            low, high = self.low[bad][0].item(), self.high[bad][0].item()
+            raise ValueError(f"TruncatedNormal: low is {low} and high is {high}; low must lie below high")
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> constraints.Constraint:
         return constraints.interval(self.low, self.high)
 
-    def expand(self, batch_shape: torch.Size, _instance: TruncatedNormal | None = None) -> TruncatedNormal:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> TruncatedNormal:
         new = super().expand(batch_shape, _instance)
         # Bounds may be infinite, so they are not among the constrained parameters, which samples need finite.
         new.low, new.high = self.low.expand(batch_shape), self.high.expand(batch_shape)
@@ -157,18 +177,16 @@ class TruncatedNormal(Univariate):
     @property
     def mean(self) -> Tensor:
         w = self._window()
-        below, above = w.moments(1)
-        return w.mode + self.scale * (above - below) / sum(w.moments(0))
+        return w.mode + self.scale * w.shift
 
     @property
     def variance(self) -> Tensor:
         w = self._window()
-        below, above = w.moments(1)
-        return self.scale**2 * (w.mean(2) - ((above - below) / sum(w.moments(0))) ** 2)
+        return self.scale**2 * (w.mean(2) - w.shift**2)
 
     def entropy(self) -> Tensor:
         w = self._window()
-        return torch.log(sum(w.moments(0))) + self.scale.log() + w.s * w.mean(1) + w.mean(2) / 2  # type: ignore[arg-type]
+        return torch.log(w.mass) + self.scale.log() + w.s * w.mean(1) + w.mean(2) / 2
 
     def _inner(self, value: Tensor) -> Tensor:
         return self.mode.detach().expand_as(value + self.loc)
@@ -176,7 +194,7 @@ class TruncatedNormal(Univariate):
     def _log_density(self, x: Tensor) -> Tensor:
         w = self._window()
         t = (x - w.mode) / self.scale
-        return -_exponent(t.abs(), w.s) - torch.log(sum(w.moments(0))) - self.scale.log()  # type: ignore[arg-type]
+        return -_exponent(t.abs(), w.s) - torch.log(w.mass) - self.scale.log()
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -186,14 +204,6 @@ class TruncatedNormal(Univariate):
         beyond, within, total = w.split(t)
         part = torch.where(t >= 0, within, torch.exp(beyond)) / torch.exp(total)
         return torch.where(value <= self.low, 0.0, torch.where(value >= self.high, 1.0, part))
-
-
-def check_window(d: TruncatedNormal) -> None:
-    """Refuse bounds that hold nothing between them, where `d` validates its arguments."""
-    if d._validate_args and not (d.low < d.high).all():
-        bad = ~(d.low < d.high)
-        low, high = d.low[bad][0].item(), d.high[bad][0].item()
-        raise ValueError(f"{type(d).__name__}: low is {low} and high is {high}; low must lie below high")
 
 
 @path.register
@@ -226,9 +236,10 @@ def _quantile(eps: Tensor, w: _Window) -> Tensor:
     target = q * above - p * below  # the integral from the mode to t
     up = target >= 0
     peak = math.sqrt(math.pi / 2) * torch.special.erfcx(w.s / math.sqrt(2.0))  # the integral from the mode to infinity
-    rest = [torch.where(d < _FAR, torch.exp(-_exponent(d, w.s)) * _moment(0, torch.full_like(d, _FAR), w.s + d), 0.0) for d in w[2:]]
     # The mass beyond t, had the window no end: what lies beyond the end among it.
-    beyond = torch.where(up, q * rest[1] + p * (peak + below), p * rest[0] + q * (peak + above)) / peak
+    beyond = (
+        torch.where(up, q * _outside(w.above, w.s) + p * (peak + below), p * _outside(w.below, w.s) + q * (peak + above)) / peak
+    )
     share = target.abs() / peak
     near = share < 0.5
     hazard = torch.where(near, -torch.log1p(-torch.where(near, share, 0.5)), -torch.log(torch.where(near, 0.5, beyond)))
@@ -246,10 +257,15 @@ def _quantile(eps: Tensor, w: _Window) -> Tensor:
     return torch.where(up, torch.minimum(t, w.above), -torch.minimum(t, w.below))
 
 
+def _outside(d: Tensor, s: Tensor) -> Tensor:
+    """`∫_d^inf exp(-s v - v^2/2) dv`."""
+    return torch.where(d < _FAR, torch.exp(-_exponent(d, s)) * _moment(0, torch.full_like(d, _FAR), s + d), 0.0)
+
+
 def _slopes(t: Tensor, eps: Tensor, s: Tensor, below: Tensor, above: Tensor) -> tuple[Tensor, ...]:
     """Of the quantile: `-(dF/d parameter) / p`, from the side of `t` that has less mass."""
     w = _Window(t, s, below, above)
-    log_q, log_mass, here = -reflect_exponential(eps), torch.log(sum(w.moments(0))), _exponent(t.abs(), s)  # type: ignore[arg-type]
+    log_q, log_mass, here = -reflect_exponential(eps), torch.log(w.mass), _exponent(t.abs(), s)
     over, under = log_mass - eps + here, log_mass + log_q + here  # log of the mass on either side, by the density
     # The density depends on s where the window has no room on one side of the mode: there t is on the other.
     up = above > 0
@@ -267,14 +283,13 @@ def _slopes(t: Tensor, eps: Tensor, s: Tensor, below: Tensor, above: Tensor) -> 
     )
 
 
-@register_kl(TruncatedNormal, TruncatedNormal)
+@register_kl(TruncatedNormal, TruncatedNormal)  # type: ignore[untyped-decorator]
 def _kl(p: TruncatedNormal, q: TruncatedNormal) -> Tensor:
     """Infinite where the window of `p` reaches beyond that of `q`."""
     v, w = p._window(), q._window()
     # In standard deviations of q from its mode; where that is an end of the window, all values lie on one side of it.
-    below, above = v.moments(1)
     ratio, shift = p.scale / q.scale, (v.mode - w.mode) / q.scale
-    first = shift + ratio * (above - below) / sum(v.moments(0))
+    first = shift + ratio * v.shift
     second = shift**2 + ratio**2 * v.mean(2) + 2 * shift * (first - shift)
-    cost = w.s * first.abs() + second / 2 + torch.log(sum(w.moments(0))) + q.scale.log()  # type: ignore[arg-type]
+    cost = w.s * first.abs() + second / 2 + torch.log(w.mass) + q.scale.log()
     return torch.where((p.low < q.low) | (p.high > q.high), torch.inf, cost - p.entropy())
