@@ -33,6 +33,7 @@ __all__ = [
     "logit_beta_log_density",
     "logit_beta_quantile",
     "logit_beta_slopes",
+    "stirling_error",
 ]
 
 
@@ -86,8 +87,14 @@ def digamma_difference(z: Tensor, d: Tensor) -> Tensor:
     return total + torch.log1p(d * u) + gap / 2 + gap * (u + w) * slope
 
 
-def _stirling_error(z: Tensor) -> Tensor:
-    """`log Gamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2)`."""
+def stirling_error(z: Tensor) -> Tensor:
+    """What Stirling's formula leaves out: `log Gamma(z) - ((z - 1/2) log z - z + log(2 pi) / 2)`, for `z > 0`.
+
+    Example:
+        >>> import torch
+        >>> stirling_error(torch.tensor([0.5, 20.0, 1e10]))
+        tensor([1.5343e-01, 4.1663e-03, 8.3333e-12])
+    """
     far = z > 10
     small, large = torch.where(far, 1.0, z), torch.where(far, z, 11.0)
     near = torch.lgamma(small) - ((small - 0.5) * small.log() - small + 0.5 * math.log(2 * math.pi))
@@ -108,7 +115,7 @@ def _density_value(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
     r1 = torch.where(near, -torch.log1p(q0 * torch.expm1(-close)), logsigmoid(y) + torch.log1p(b / a))
     r0 = torch.where(near, -torch.log1p(q1 * torch.expm1(close)), logsigmoid(-y) + torch.log1p(a / b))
     height = 0.5 * (a.log() + b.log() - n.log() - math.log(2 * math.pi))
-    return a * r1 + b * r0 + height + (_stirling_error(n) - _stirling_error(a) - _stirling_error(b))
+    return a * r1 + b * r0 + height + (stirling_error(n) - stirling_error(a) - stirling_error(b))
 
 
 def _density_slopes(_: Tensor, a: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, ...]:
