@@ -94,11 +94,11 @@ def rows(s: Subject) -> Found:
     """Each row of samples is made of its own row of noise, and of no other: rows that move with the noise, and differ."""
     p = path(s.law())
     eps = p.noise.draw((200,), source=s.fresh())
-    order = torch.randperm(200, generator=torch.Generator().manual_seed(s.seed))
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(s.seed))[:90]
     x = p.push(eps)
     yield torch.equal(x, p.push(eps)), "the same noise gives the same sample, bit for bit"
     holds, ratio, _ = worst(p.push(eps[order]) - x[order], 1e-9 * (1 + x[order].abs()))
-    yield holds, f"shuffled noise gives shuffled samples, but for {ratio * 1e-9:.2g} of their size"
+    yield holds, f"a part of the noise, shuffled, gives that part of the samples, but for {ratio * 1e-9:.2g} of their size"
     distinct = len(torch.unique(x.reshape(200, -1), dim=0))
     yield distinct >= 190, f"{distinct} distinct samples of 200, wanted 190 at least"
 
@@ -358,7 +358,7 @@ def transforms(s: Subject) -> Found:
 
     bend = torch.autograd.functional.hessian(first, parameters[0])
     yield compare("hessian", (torch.func.hessian(first)(parameters[0]),), [bend])
-    with unvalidated(), torch.random.fork_rng(devices=[]):
+    with unvalidated():
         batch = [p.expand((3, *p.shape)) for p in parameters]
         yield compare("vmap of grad", torch.func.vmap(torch.func.grad(cost, argnums=every))(*batch), wanted)
         costs = torch.func.vmap(fresh_cost, randomness="different")(*batch)
@@ -445,7 +445,7 @@ def compiled(s: Subject) -> Found:
         yield None, "takes seconds: ask for it with backend='aot_eager'"
         return
     torch._dynamo.reset()
-    with unvalidated(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with unvalidated(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         leaves = s.leaves(torch.float32 if s.single else torch.float64)
         eps = path(s.make(*leaves)).noise.draw((4,), source=Sobol(3))
