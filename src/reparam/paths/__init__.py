@@ -1,6 +1,6 @@
 """How noise becomes a sample, per class of `torch.distributions`."""
 
-from reparam.paths import affine, compose, matrix, quantile  # noqa: F401  (each registers its paths)
+from reparam.paths import affine, beta, compose, gamma, lkj, matrix, mixture, quantile, student  # noqa: F401  (each registers its paths)
 from reparam.paths.cumulative import cdf, icdf, icdf_from_log, log_cdf, log_survival
 from reparam.paths.delegate import reparameterized
 from reparam.paths.discrete import sample
