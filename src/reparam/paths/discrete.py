@@ -7,10 +7,21 @@ from functools import singledispatch
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Binomial, Categorical, Distribution, Independent, OneHotCategorical
-from torch.nn.functional import one_hot
+from torch.distributions import (
+    Bernoulli,
+    Binomial,
+    Categorical,
+    Distribution,
+    Geometric,
+    Independent,
+    Multinomial,
+    NegativeBinomial,
+    OneHotCategorical,
+    Poisson,
+)
+from torch.nn.functional import one_hot, softplus
 
-from reparam.noise import EXPONENTIAL, UNIFORM, Noise, Source, as_rows, as_source
+from reparam.noise import EXPONENTIAL, UNIFORM, Fresh, Noise, Source, as_rows, as_source, readable
 from reparam.paths.path import NoPathError, OwnSamplerError, noise_like, overrides, path
 
 __all__ = ["sample"]
@@ -28,7 +39,9 @@ def sample(d: Distribution, sample_shape: int | tuple[int, ...] = (), *, source:
         Samples of shape `sample_shape + d.batch_shape + d.event_shape`.
 
     Raises:
-        NoPathError: when a source is given and `d` can only be sampled by its own sampler.
+        NoPathError: when a source is given and `d` can only be sampled by its own sampler; `Fresh(generator)` serves Poisson
+            and NegativeBinomial too.
+        ValueError: for counts that torch's 64-bit integers cannot hold.
 
     Example:
         >>> import torch, reparam as rp
@@ -38,20 +51,33 @@ def sample(d: Distribution, sample_shape: int | tuple[int, ...] = (), *, source:
         >>> torch.equal(a, b)
         True
     """
+    given = as_source(source)
     with torch.no_grad():
         try:
             p = path(d)
         except NoPathError:
-            if as_source(source) is None:
-                return d.sample(as_rows(sample_shape, d.batch_shape + d.event_shape))
-            return _push(d, _noise(d).draw(sample_shape, source=source))
+            return _draw(d, as_rows(sample_shape, d.batch_shape + d.event_shape), given)
         return p.draw(sample_shape, source=source)
 
 
-def _noise(d: Distribution) -> Noise:
-    if overrides(d, _OWNERS, "sample"):
-        raise OwnSamplerError(d)
-    return _requests(d)
+def _draw(d: Distribution, rows: torch.Size, given: Source | None) -> Tensor:
+    law = _inside(d)
+    if (given is None or isinstance(given, Fresh)) and not overrides(law, tuple(_count.registry), "sample"):
+        generator = None if given is None else given.generator_on(_parameter(law).device)
+        return _held(_count(law, rows + law.batch_shape, generator), _parameter(law).dtype)
+    if not overrides(law, tuple(_requests.registry), "sample"):
+        return _push(law, _requests(law).draw(rows, source=given))
+    if given is not None:
+        raise OwnSamplerError(law)
+    return d.sample(rows)
+
+
+def _inside(d: Distribution) -> Distribution:
+    """What an Independent is of: which dimensions count as event does not matter to a draw."""
+    return _inside(d.base_dist) if isinstance(d, Independent) and not overrides(d, (Independent,), "sample") else d
+
+
+# Laws whose noise is at hand: one value of noise for each value of the law, and the quantile there.
 
 
 @singledispatch
@@ -59,14 +85,14 @@ def _requests(d: Distribution) -> Noise:
     raise OwnSamplerError(d)
 
 
-def _precise(parameter: Tensor) -> Tensor:
-    # Half-precision noise has too few values to resolve probabilities; the comparison promotes to float32.
-    return parameter.float() if parameter.dtype in (torch.float16, torch.bfloat16) else parameter
-
-
 @singledispatch
 def _push(d: Distribution, eps: Tensor) -> Tensor:
     raise OwnSamplerError(d)
+
+
+def _precise(parameter: Tensor) -> Tensor:
+    # Half-precision noise has too few values to resolve probabilities; the comparison promotes to float32.
+    return parameter.float() if parameter.dtype in (torch.float16, torch.bfloat16) else parameter
 
 
 @_requests.register
@@ -77,6 +103,19 @@ def _(d: Bernoulli) -> Noise:
 @_push.register
 def _(d: Bernoulli, eps: Tensor) -> Tensor:
     return (eps < d.probs).to(d.probs.dtype)
+
+
+@_requests.register
+def _(d: Geometric) -> Noise:
+    return noise_like(_precise(_parameter(d)), EXPONENTIAL)
+
+
+@_push.register
+def _(d: Geometric, eps: Tensor) -> Tensor:
+    # P(x >= k) = (1 - p)^k: a waiting time in units of the rate, rounded down.
+    given = _precise(_parameter(d))
+    rate = -torch.log1p(-given) if "probs" in vars(d) else softplus(given)
+    return _held((eps / rate).floor(), _parameter(d).dtype)
 
 
 @_requests.register
@@ -104,31 +143,106 @@ def _chances(d: Binomial) -> tuple[Tensor, Tensor]:
     return (given, 1 - given) if vars(d).get("probs") is d._param else (given.sigmoid(), (-given).sigmoid())
 
 
-@_requests.register(Categorical)
-@_requests.register(OneHotCategorical)
-def _(d: Categorical | OneHotCategorical) -> Noise:
-    return noise_like(_precise(d.logits), EXPONENTIAL)
+@_requests.register
+def _(d: Categorical) -> Noise:
+    return Noise(UNIFORM, d.batch_shape, torch.float64, d._param.device)
 
 
 @_push.register
 def _(d: Categorical, eps: Tensor) -> Tensor:
-    # The first of K exponential clocks with rates p: argmin eps / p = argmax logits - log eps (the Gumbel-max trick).
-    return (d.logits - eps.log()).argmax(-1)
+    return _categories(d, eps, len(d.batch_shape))
+
+
+@_requests.register
+def _(d: OneHotCategorical) -> Noise:
+    return _requests(d._categorical)
 
 
 @_push.register
 def _(d: OneHotCategorical, eps: Tensor) -> Tensor:
-    return one_hot(_push(d._categorical, eps), d.event_shape[-1]).to(d.logits.dtype)
+    return one_hot(_push(d._categorical, eps), d.event_shape[-1]).to(_parameter(d).dtype)
 
 
 @_requests.register
-def _(d: Independent) -> Noise:  # type: ignore[type-arg]
-    return _noise(d.base_dist)
+def _(d: Multinomial) -> Noise:
+    one = _requests(d._categorical)
+    return Noise(UNIFORM, torch.Size([d.total_count]) + one.shape, one.dtype, one.device)
 
 
 @_push.register
-def _(d: Independent, eps: Tensor) -> Tensor:  # type: ignore[type-arg]
-    return _push(d.base_dist, eps)
+def _(d: Multinomial, eps: Tensor) -> Tensor:
+    batch = len(d.batch_shape)
+    drawn = _categories(d._categorical, eps, batch).movedim(-1 - batch, -1)
+    counts = torch.zeros(drawn.shape[:-1] + d.event_shape, dtype=torch.float64, device=drawn.device)
+    return counts.scatter_add(-1, drawn, torch.ones_like(drawn, dtype=torch.float64)).to(_parameter(d).dtype)
 
 
-_OWNERS = tuple(_requests.registry)
+def _categories(d: Categorical, eps: Tensor, batch: int) -> Tensor:
+    """The quantile of eps, in front of whose `batch` last dimensions are rows: in double, where a sum of many weights is exact."""
+    given = d._param.double()
+    weights = given if vars(d).get("probs") is d._param else torch.softmax(given, -1)
+    sums = weights.cumsum(-1)
+    rows = eps.shape[: eps.dim() - batch]
+    columns = eps.reshape(math.prod(rows), *eps.shape[len(rows) :]).movedim(0, -1)
+    # Strictly above eps times the whole: a category without weight is never the first one.
+    found = torch.searchsorted(sums, (columns * sums[..., -1:]).contiguous(), right=True)
+    return found.clamp(max=sums.shape[-1] - 1).movedim(-1, 0).reshape(eps.shape)
+
+
+# Counts without a quantile at hand, from torch's own samplers: fresh noise only, with or without a generator.
+
+_LARGEST = 2.0**62
+
+
+@singledispatch
+def _count(d: Distribution, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    raise OwnSamplerError(d)
+
+
+@_count.register
+def _(d: Binomial, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    chance, _ = _chances(d)
+    return torch.binomial(d.total_count.double().expand(shape), chance.expand(shape), generator=generator)
+
+
+@_count.register
+def _(d: Poisson, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    rate = d.rate.double()
+    _check_counts("Poisson: the rate", rate)
+    return _poisson(rate.expand(shape), generator)
+
+
+@_count.register
+def _(d: NegativeBinomial, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+    given, n = d._param.double(), d.total_count.double()
+    odds = given / (1 - given) if vars(d).get("probs") is d._param else given.exp()
+    # A gamma variate exceeds this with a probability of e^-50 at most.
+    _check_counts("NegativeBinomial: the largest rate", torch.where(n > 0, odds * (n + 10 * n.sqrt() + 50), 0.0))
+    return _poisson(torch._standard_gamma(n.expand(shape), generator=generator) * odds, generator)
+
+
+def _poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:
+    x = torch.poisson(rate, generator=generator)
+    # Where the rate could not be looked at, a count that left the integers shows as a negative one.
+    return torch.where(x < 0, math.nan, x)
+
+
+def _check_counts(what: str, rate: Tensor) -> None:
+    if readable(rate) and not bool((rate < _LARGEST).all()):
+        index = tuple((~(rate < _LARGEST)).nonzero()[0].tolist())
+        where = f" at index {index}" if index else ""
+        raise ValueError(f"{what} is {rate[index].item():g}{where}; counts are sampled as 64-bit integers, up to 2^62")
+
+
+def _parameter(d: Distribution) -> Tensor:
+    """The parameter that `d` was made of."""
+    held = vars(d)
+    for name in ("_param", "probs", "logits", "rate"):
+        if name in held:
+            return held[name]  # type: ignore[no-any-return]
+    return _parameter(held["_categorical"])
+
+
+def _held(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Counts as `dtype`, which may be too narrow for the largest."""
+    return x.clamp(max=torch.finfo(dtype).max).to(dtype)
