@@ -16,9 +16,10 @@ from reparam.noise import EXPONENTIAL, NORMAL, UNIFORM, Kind, reflect_exponentia
 from reparam.paths.compose import step, steps, transformed_path
 from reparam.paths.parameters import check_parameters, map_parameters
 from reparam.paths.path import HALF, NoPathError, bounds, path, representable, support_of
+from reparam.special.normal import log_ndtr, log_ndtri
+from reparam.special.tails import LOG2
 
 D = TypeVar("D", bound=Distribution)
-LOG2 = math.log(2.0)
 
 __all__ = ["cdf", "icdf", "icdf_from_log", "log_cdf", "log_survival"]
 
@@ -37,10 +38,6 @@ class _Tails:
     from_log_above: Callable[[Tensor], Tensor]
 
 
-def _log_ndtri(log_p: Tensor) -> Tensor:
-    return cast(Tensor, torch.special.ndtri(torch.exp(log_p)))
-
-
 _TAILS: dict[Kind, _Tails] = {
     EXPONENTIAL: _Tails(
         below=lambda eps: -torch.expm1(-eps),
@@ -55,12 +52,12 @@ _TAILS: dict[Kind, _Tails] = {
     NORMAL: _Tails(
         below=lambda z: torch.erfc(-z / math.sqrt(2)) / 2,
         above=lambda z: torch.erfc(z / math.sqrt(2)) / 2,
-        log_below=torch.special.log_ndtr,
-        log_above=lambda z: torch.special.log_ndtr(-z),
+        log_below=log_ndtr,
+        log_above=lambda z: log_ndtr(-z),
         from_below=torch.special.ndtri,
         from_above=lambda p: -torch.special.ndtri(p),
-        from_log_below=_log_ndtri,
-        from_log_above=lambda log_p: -_log_ndtri(log_p),
+        from_log_below=log_ndtri,
+        from_log_above=lambda log_p: -log_ndtri(log_p),
     ),
     UNIFORM: _Tails(
         below=lambda u: u,
@@ -202,7 +199,7 @@ class UnivariateLaw:
     def _orient(self) -> None:
         """Find a value in the middle of the law, behind each transform too, and whether the value rises with the noise."""
         noise = self.noise
-        x = self._push(torch.full(noise.shape, _QUARTER[noise.kind], dtype=noise.dtype, device=noise.device))
+        x = self._push(torch.full(noise.shape, _QUARTER[noise.kind], dtype=noise.dtype, device=noise.device)).detach()
         # The noise of two neighbours says which way the path runs, also where all samples round to one value.
         info = torch.finfo(x.dtype)
         beside, support = 4 * info.eps * x.abs() + info.tiny, support_of(self.base)
@@ -210,7 +207,7 @@ class UnivariateLaw:
         self._direction = self._total = torch.where(rises, 1.0, -1.0).to(x.dtype)
         self._middles = [x]
         for transform, sign in zip(self.transforms, self._signs, strict=True):
-            self._middles.append(step(transform, self._middles[-1]))
+            self._middles.append(step(transform, self._middles[-1]).detach())
             self._total = self._total * sign
 
     def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,10 +232,14 @@ class UnivariateLaw:
         # Where the noise itself leaves its range or the floats, so would its derivatives.
         with torch.no_grad():
             eps = self._pull(x.detach())
-        out = torch.where(eps <= self.noise.kind.low, -1.0, 0.0) + torch.where(eps >= self.noise.kind.high, 1.0, 0.0)
+        low, high = self.noise.kind.low + torch.finfo(eps.dtype).tiny, self.noise.kind.high
+        out = torch.where(eps < low, -1.0, 0.0) + torch.where(eps >= high, 1.0, 0.0)
         side = torch.where(side == 0, out * self._direction, side)
-        within = torch.where(side == 0, x, self._middles[0])
-        return self._pull(within), side * self._direction * self._total
+        if torch.is_grad_enabled():
+            eps = self._pull(torch.where(side == 0, x, self._middles[0]))
+        else:
+            eps = torch.where(side == 0, eps, _QUARTER[self.noise.kind])
+        return eps, side * self._direction * self._total
 
     def probability(self, eps: Tensor, side: Tensor, functions: Functions, lower: float, upper: float) -> Tensor:
         """A function of located noise: the first where the path rises and the second where it falls; constant outside."""
@@ -258,6 +259,12 @@ class UnivariateLaw:
         inside = (x >= low) & (x <= high) & x.isfinite()
         density = trusting(self._whole).log_prob(torch.where(inside, x, self._middles[-1]))
         return torch.where(inside, density, -math.inf)
+
+    def from_log_cdf(self, log_p: Tensor) -> Tensor:
+        return self.quantile(log_p, lambda tails: (tails.from_log_below, tails.from_log_above), -math.inf, 0.0)
+
+    def from_log_survival(self, log_p: Tensor) -> Tensor:
+        return self.quantile(log_p, lambda tails: (tails.from_log_above, tails.from_log_below), 0.0, -math.inf)
 
     def quantile(self, p: Tensor, functions: Functions, lower: float, upper: float) -> Tensor:
         """`push` at the noise of the probability `p`: from the first function where the path rises, else from the second."""
