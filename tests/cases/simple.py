@@ -64,6 +64,20 @@ class TriangularLaw:
         return self.high - self.width * np.where(q < 1 - self.below, falling, rising)
 
 
+class MaxwellLaw:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def cdf(self, x):
+        return sp.gammainc(1.5, (x / self.scale) ** 2 / 2)
+
+    def ppf(self, p):
+        return self.scale * np.sqrt(2 * sp.gammaincinv(1.5, p))
+
+    def isf(self, q):
+        return self.scale * np.sqrt(2 * sp.gammainccinv(1.5, q))
+
+
 class FrechetLaw:
     def __init__(self, scale, concentration):
         self.scale, self.c = scale, concentration
@@ -161,6 +175,7 @@ UNIVARIATE = [
     Case("triangular", rd.Triangular, (-1.5, 4.0, 0.5), TriangularLaw),
     Case("triangular, late", rd.Triangular, (-1.5, 4.0, 3.9), TriangularLaw),
     Case("rayleigh", rd.Rayleigh, (1.7,), lambda s: st.rayleigh(scale=s)),
+    Case("maxwell", rd.Maxwell, (1.7,), MaxwellLaw, draws=100_000),
     Case("gompertz", rd.Gompertz, (0.7, 1.5), lambda c, b: st.gompertz(c, scale=1 / b)),
     Case("gompertz, young", rd.Gompertz, (1e-4, 0.3), lambda c, b: st.gompertz(c, scale=1 / b)),
     Case("sinh-arcsinh", rd.SinhArcsinh, (0.4, 1.3, 0.5, 1.4), sinh_arcsinh),
@@ -187,6 +202,7 @@ EXTREME = [
     Case("triangular, peak at the low end", rd.Triangular, (1.0, 2.0, 1.0)),
     Case("triangular, peak at the high end", rd.Triangular, (-1.0, 0.0, 0.0)),
     Case("rayleigh, wide", rd.Rayleigh, (1e30,)),
+    Case("maxwell, wide", rd.Maxwell, (1e30,)),
     Case("gompertz, very young", rd.Gompertz, (1e-20, 1.0)),
     Case("gompertz, old", rd.Gompertz, (1e10, 1.0)),
     Case("sinh-arcsinh, heavy", rd.SinhArcsinh, (0.0, 1.0, 0.5, 10.0)),

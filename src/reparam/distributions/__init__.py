@@ -1,6 +1,7 @@
 """Distributions that torch lacks: `torch.distributions.Distribution` subclasses, each with its path."""
 
 from reparam.distributions.asymmetric_laplace import AsymmetricLaplace
+from reparam.distributions.beta_prime import BetaPrime
 from reparam.distributions.delta import Delta
 from reparam.distributions.frechet import Frechet
 from reparam.distributions.generalized_extreme_value import GeneralizedExtremeValue
@@ -8,33 +9,48 @@ from reparam.distributions.gompertz import Gompertz
 from reparam.distributions.hyperbolic_secant import HyperbolicSecant
 from reparam.distributions.johnson_su import JohnsonSU
 from reparam.distributions.law import Law, Univariate
+from reparam.distributions.lkj import LKJ
+from reparam.distributions.log_dirichlet import LogDirichlet
 from reparam.distributions.log_logistic import LogLogistic
 from reparam.distributions.logistic import Logistic
+from reparam.distributions.logit_beta import LogitBeta
 from reparam.distributions.logit_normal import LogitNormal
 from reparam.distributions.lomax import Lomax
+from reparam.distributions.maxwell import Maxwell
 from reparam.distributions.moyal import Moyal
+from reparam.distributions.multivariate_student_t import MultivariateStudentT
 from reparam.distributions.rayleigh import Rayleigh
 from reparam.distributions.sinh_arcsinh import SinhArcsinh
 from reparam.distributions.tanh_normal import TanhNormal
 from reparam.distributions.triangular import Triangular
+from reparam.distributions.truncated import Truncated
+from reparam.distributions.truncated_normal import TruncatedNormal
 
 __all__ = [
     "AsymmetricLaplace",
+    "BetaPrime",
     "Delta",
     "Frechet",
     "GeneralizedExtremeValue",
     "Gompertz",
     "HyperbolicSecant",
     "JohnsonSU",
+    "LKJ",
     "Law",
+    "LogDirichlet",
     "LogLogistic",
     "Logistic",
+    "LogitBeta",
     "LogitNormal",
     "Lomax",
+    "Maxwell",
     "Moyal",
+    "MultivariateStudentT",
     "Rayleigh",
     "SinhArcsinh",
     "TanhNormal",
     "Triangular",
+    "Truncated",
+    "TruncatedNormal",
     "Univariate",
 ]

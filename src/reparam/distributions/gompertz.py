@@ -75,8 +75,9 @@ class Gompertz(Univariate):
 def gompertz_path(d: Gompertz) -> Path:
     """`x = log(1 + eps / concentration) / rate`."""
     concentration, rate = d.concentration, d.rate
+    root = concentration.sqrt()  # the slope of `eps / concentration` holds a square that may leave the floats
     return Path(
         noise_like(rate, EXPONENTIAL),
-        lambda eps: normal_range(torch.log1p(eps / concentration) / rate),
+        lambda eps: normal_range(torch.log1p(eps / root / root) / rate),
         lambda x: concentration * torch.expm1(rate * x),
     )

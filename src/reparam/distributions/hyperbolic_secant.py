@@ -16,8 +16,6 @@ from reparam.special.tails import LOG2, hazard, smaller_tail
 
 __all__ = ["HyperbolicSecant"]
 
-CATALAN = 0.91596559417721902
-
 
 class HyperbolicSecant(Univariate):
     """A symmetric law with exponential tails, between the normal and Laplace's.
@@ -66,7 +64,7 @@ class HyperbolicSecant(Univariate):
         return (self.scale * (math.pi / 2)).square()
 
     def entropy(self) -> Tensor:
-        return self.scale.log() + (4 * CATALAN / math.pi + math.log(math.pi / 2))
+        return self.scale.log() + math.log(2 * math.pi)
 
 
 @path.register
