@@ -8,9 +8,13 @@ import mpmath as mp
 import numpy as np
 import scipy.special as sp
 import scipy.stats as st
+import torch
 import torch.distributions as td
 
 from cases.case import Case
+from cases.explicit import FACTOR
+from reparam.distributions.gaussian_copula import GaussianCopula
+from reparam.distributions.matrix_normal import MatrixNormal
 from reparam.distributions.truncated import Truncated
 from reparam.distributions.truncated_normal import TruncatedNormal
 
@@ -132,7 +136,61 @@ UNIVARIATE: list[Case] = [
     ),
 ]
 
-VECTOR: list[Case] = []
+
+def _rows_of_length_one(factor):
+    return torch.nn.functional.normalize(factor.tril(), dim=-1)
+
+
+def _matrix_scores(x, loc, rows, columns):
+    z = torch.linalg.solve_triangular(rows, x - loc, upper=False)
+    return torch.special.ndtr(torch.linalg.solve_triangular(columns.mT, z, upper=True, left=False)).flatten()
+
+
+def _copula_scores(uniforms, factor):
+    """From the ranks of the components."""
+    z = torch.special.ndtri(uniforms).unsqueeze(-1)
+    return torch.special.ndtr(torch.linalg.solve_triangular(_rows_of_length_one(factor), z, upper=False)).flatten()
+
+
+def _mixed_copula(m, s, r, f):
+    return GaussianCopula([td.Gumbel(m, s), td.Exponential(r), td.Normal(m, r)], scale_tril=_rows_of_length_one(f))
+
+
+def _mixed_scores(x, m, s, r, f):
+    a, b, c = x.unbind(-1)
+    return _copula_scores(torch.stack([td.Gumbel(m, s).cdf(a), td.Exponential(r).cdf(b), td.Normal(m, r).cdf(c)], -1), f)
+
+
+COLUMNS = [[0.7, 0.0], [-0.4, 1.3]]
+MATRIX = [[0.3, -1.0], [2.0, 0.0], [-0.5, 4.0]]
+
+VECTOR: list[Case] = [
+    Case(
+        "matrix normal, factors",
+        lambda m, a, b: MatrixNormal(m, a.tril(), b.tril()),
+        (MATRIX, FACTOR, COLUMNS),
+        scores=_matrix_scores,
+    ),
+    Case(
+        "matrix normal, covariances",
+        lambda m, a, b: MatrixNormal(m, row_covariance=a @ a.mT, column_covariance=b @ b.mT),
+        (MATRIX, FACTOR, COLUMNS),
+        scores=_matrix_scores,
+    ),
+    Case(
+        "gaussian copula, gumbel",
+        lambda m, s, f: GaussianCopula(td.Gumbel(m, s), scale_tril=_rows_of_length_one(f)),
+        ([0.3, -1.0, 2.0], [1.0, 0.5, 2.0], FACTOR),
+        scores=lambda x, m, s, f: _copula_scores(td.Gumbel(m, s).cdf(x), f),
+    ),
+    Case("gaussian copula, three laws", _mixed_copula, (0.5, 2.0, 1.5, FACTOR), scores=_mixed_scores),
+    Case(
+        "gaussian copula, correlation",
+        lambda m, s, a: GaussianCopula(td.Laplace(m, s), _rows_of_length_one(a) @ _rows_of_length_one(a).mT),
+        ([0.3, -1.0, 2.0], [1.0, 0.5, 2.0], FACTOR),
+        scores=lambda x, m, s, f: _copula_scores(td.Laplace(m, s).cdf(x), f),
+    ),
+]
 
 EXTREME: list[Case] = [
     *[
@@ -145,4 +203,14 @@ EXTREME: list[Case] = [
     Case("truncated, cauchy far out", lambda m, s, a: Truncated(td.Cauchy(m, s), a), (0.0, 1.0, 1e10)),
     Case("truncated, gumbel far out", lambda m, s, a, b: Truncated(td.Gumbel(m, s), a, b), (0.0, 1.0, 50.0, 51.0)),
     Case("truncated, exponential far out", lambda r, a: Truncated(td.Exponential(r), a), (1.0, 200.0)),
+    Case(
+        "matrix normal, ill-conditioned",
+        lambda m, a, b: MatrixNormal(m, a.tril(), b.tril()),
+        (MATRIX, [[1e-6, 0.0, 0.0], [1.0, 1e-3, 0.0], [5.0, 1e3, 1e6]], COLUMNS),
+    ),
+    Case(
+        "gaussian copula, nearly tied",
+        lambda r, k: GaussianCopula(td.Weibull(r, k), torch.tensor([[1.0, 0.9999], [0.9999, 1.0]])),
+        ([1.0, 3.0], [0.1, 5.0]),
+    ),
 ]
