@@ -4,6 +4,7 @@ from reparam.distributions.asymmetric_laplace import AsymmetricLaplace
 from reparam.distributions.beta_prime import BetaPrime
 from reparam.distributions.delta import Delta
 from reparam.distributions.frechet import Frechet
+from reparam.distributions.gaussian_copula import GaussianCopula
 from reparam.distributions.generalized_extreme_value import GeneralizedExtremeValue
 from reparam.distributions.gompertz import Gompertz
 from reparam.distributions.hyperbolic_secant import HyperbolicSecant
@@ -16,6 +17,7 @@ from reparam.distributions.logistic import Logistic
 from reparam.distributions.logit_beta import LogitBeta
 from reparam.distributions.logit_normal import LogitNormal
 from reparam.distributions.lomax import Lomax
+from reparam.distributions.matrix_normal import MatrixNormal
 from reparam.distributions.maxwell import Maxwell
 from reparam.distributions.moyal import Moyal
 from reparam.distributions.multivariate_student_t import MultivariateStudentT
@@ -31,6 +33,7 @@ __all__ = [
     "BetaPrime",
     "Delta",
     "Frechet",
+    "GaussianCopula",
     "GeneralizedExtremeValue",
     "Gompertz",
     "HyperbolicSecant",
@@ -43,6 +46,7 @@ __all__ = [
     "LogitBeta",
     "LogitNormal",
     "Lomax",
+    "MatrixNormal",
     "Maxwell",
     "Moyal",
     "MultivariateStudentT",
