@@ -27,7 +27,7 @@ from reparam.noise import EXPONENTIAL, Fresh, Noise, readable, reflect_exponenti
 from reparam.paths.cumulative import UnivariateLaw
 from reparam.paths.discrete import sample as sample_discrete
 from reparam.paths.parameters import map_parameters
-from reparam.paths.path import NoPathError, Path, path
+from reparam.paths.path import NoPathError, Path, _refuse, is_discrete, path
 from reparam.special.tails import LOG2
 
 __all__: list[str] = []
@@ -42,6 +42,8 @@ def mixture_path(d: MixtureSameFamily) -> Path:
 
     Derivatives are implicit, and right to third order: `dx = -dF / p` in the logarithm of the smaller tail.
     """
+    if is_discrete(d):
+        return _refuse(d)
     component, batch, event = d.component_distribution, d.batch_shape, d.event_shape
     log_w = _log_weights(d)
     conditionals = _conditionals(component)
@@ -53,7 +55,7 @@ def mixture_path(d: MixtureSameFamily) -> Path:
         before: list[Tensor] = []
         results = []
         mixture = None
-        for law, value in zip(conditionals(before), values.reshape(rows + batch + (-1,)).unbind(-1), strict=True):
+        for law, value in zip(conditionals(before), values.reshape(rows + batch + (math.prod(event),)).unbind(-1), strict=True):
             mixture = _Mixture(log_w if mixture is None else mixture.posterior(before[-1]), law)
             x, result = visit(mixture, value)
             before.append(x)
@@ -90,7 +92,7 @@ def _log_weights(d: MixtureSameFamily) -> Tensor:
     """The logarithms of the weights; a weight that is given as zero keeps its derivative."""
     c = d.mixture_distribution
     if vars(c).get("probs") is not c._param:
-        return c.logits
+        return torch.log_softmax(c.logits, -1)  # as wide as the parameters are now: torch normalized them in half precision
     least = torch.finfo(c.probs.dtype).tiny ** 0.75
     return (c.probs + (least - c.probs.detach()).clamp(min=0.0)).log()
 
