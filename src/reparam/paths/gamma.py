@@ -7,17 +7,18 @@ ones its spread is below the spacing of float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.distributions import Gamma, InverseGamma
 
 from reparam.noise import EXPONENTIAL, Fresh, Noise
-from reparam.paths.path import Path, noise_like, path, representable
+from reparam.paths.path import Path, noise_like, path
 from reparam.special.gamma import log_gamma_hazard, log_gamma_quantile, log_gamma_slope
 from reparam.special.slopes import with_slopes
 
-__all__ = ["exp_as", "log_gamma_push", "log_gamma_sample"]
+__all__ = ["exp_as", "gamma_based", "log_gamma_push", "log_gamma_sample"]
 
 
 def log_gamma_push(concentration: Tensor, eps: Tensor) -> Tensor:
@@ -47,6 +48,20 @@ def exp_as(log_x: Tensor, dtype: torch.dtype) -> Tensor:
     return held.exp().to(dtype).clamp(info.tiny, info.max)
 
 
+def gamma_based(concentration: Tensor, finish: Callable[[Tensor], Tensor], start: Callable[[Tensor], Tensor]) -> Path:
+    """The path of a function of a Gamma variable: `finish` takes its log, in float64, and `start` gives that back."""
+
+    def pull(x: Tensor) -> Tensor:
+        return log_gamma_hazard(concentration.double(), start(x.double())).to(concentration.dtype)
+
+    return Path(
+        noise_like(concentration, EXPONENTIAL),
+        lambda eps: finish(log_gamma_push(concentration, eps)),
+        pull,
+        lambda rows, generator: finish(log_gamma_sample(concentration, rows, generator)),
+    )
+
+
 @path.register
 def gamma_path(d: Gamma) -> Path:
     """`log x = log G - log rate`, `G` the quantile of Gamma(concentration, 1); Chi2 too.
@@ -54,38 +69,12 @@ def gamma_path(d: Gamma) -> Path:
     Samples below or above the floats are held at their ends, with zero gradient there: with float32 and a concentration of 0.01
     that is 42 % of them. `LogGamma` is the law without that limit.
     """
-    concentration, rate = d.concentration, d.rate
-    dtype = rate.dtype
-
-    def finish(log_x: Tensor) -> Tensor:
-        return exp_as(log_x - rate.double().log(), dtype)
-
-    def pull(x: Tensor) -> Tensor:
-        return log_gamma_hazard(concentration.double(), x.double().log() + rate.double().log()).to(dtype)
-
-    return Path(
-        noise_like(concentration, EXPONENTIAL),
-        lambda eps: finish(log_gamma_push(concentration, eps)),
-        pull,
-        lambda rows, generator: finish(log_gamma_sample(concentration, rows, generator)),
-    )
+    rate, dtype = d.rate.double(), d.rate.dtype
+    return gamma_based(d.concentration, lambda log_g: exp_as(log_g - rate.log(), dtype), lambda x: x.log() + rate.log())
 
 
 @path.register
 def inverse_gamma_path(d: InverseGamma) -> Path:
     """`log x = log rate - log G`, with `eps = -log P(X <= x)`, `G` the quantile of Gamma(concentration, 1)."""
-    concentration, rate = d.concentration, d.rate
-    dtype = rate.dtype
-
-    def finish(log_x: Tensor) -> Tensor:
-        return representable(exp_as(rate.double().log() - log_x, dtype), d.support)
-
-    def pull(x: Tensor) -> Tensor:
-        return log_gamma_hazard(concentration.double(), rate.double().log() - x.double().log()).to(dtype)
-
-    return Path(
-        noise_like(concentration, EXPONENTIAL),
-        lambda eps: finish(log_gamma_push(concentration, eps)),
-        pull,
-        lambda rows, generator: finish(log_gamma_sample(concentration, rows, generator)),
-    )
+    rate, dtype = d.rate.double(), d.rate.dtype
+    return gamma_based(d.concentration, lambda log_g: exp_as(rate.log() - log_g, dtype), lambda x: rate.log() - x.log())
