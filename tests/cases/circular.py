@@ -1,11 +1,83 @@
-"""Laws on circles and spheres."""
+"""Laws on circles and spheres, and those of the normal tails."""
 
 from __future__ import annotations
 
+import numpy as np
+import torch.distributions as td
+from scipy.interpolate import CubicHermiteSpline
+from scipy.optimize import brentq
+
 from cases.case import Case
 
-UNIVARIATE: list[Case] = []
+
+class AngleLaw:
+    """The density exp(kappa cos t) sin(t)**n on (0, pi), integrated panel by panel."""
+
+    def __init__(self, kappa, n):
+        self.kappa, self.n = kappa, n
+        self.mode = np.arctan2(np.sqrt(n), np.sqrt(max(kappa, 1e-3)))
+        knots = np.linspace(0, np.pi, 4001)
+        pieces = self.integral(knots[:-1], knots[1:], 1)
+        self.total = pieces.sum()
+        self.spline = CubicHermiteSpline(knots, np.append(0.0, pieces.cumsum()) / self.total, self.density(knots) / self.total)
+
+    def density(self, t):
+        shift = self.kappa * (np.cos(t) - np.cos(self.mode))
+        return np.exp(shift) * (np.sin(t) / max(np.sin(self.mode), 1e-9)) ** self.n if self.n else np.exp(shift)
+
+    def integral(self, low, high, panels):
+        nodes, weights = np.polynomial.legendre.leggauss(20)
+        low, high = np.asarray(low)[..., None], np.asarray(high)[..., None]
+        total = 0.0
+        for k in range(panels):
+            start, width = low + (high - low) * k / panels, (high - low) / panels
+            total = total + (weights * self.density(start + width * (nodes + 1) / 2)).sum(-1) * width[..., 0] / 2
+        return total
+
+    def cdf(self, t):
+        return self.spline(t)
+
+    def ppf(self, p):
+        return np.vectorize(lambda p: self._solve(lambda t: self.integral(0.0, t, 40), p))(p)
+
+    def isf(self, q):
+        return np.vectorize(lambda q: self._solve(lambda t: self.integral(t, np.pi, 40), q))(q)
+
+    def _solve(self, tail, p):
+        low, high = 1e-18, np.pi * (1 - 1e-16)
+
+        def off(t):
+            return np.log(max(tail(t), 1e-300) / self.total) - np.log(min(p, 1.0))
+
+        return np.pi / 2 if off(low) * off(high) >= 0 else brentq(off, low, high, xtol=1e-16, rtol=1e-14)
+
+
+class VonMisesLaw:
+    """From the law of the angle to its location, in (-pi, pi) around that."""
+
+    def __init__(self, loc, kappa):
+        self.loc, self.angle = loc, AngleLaw(kappa, 0)
+
+    def cdf(self, x):
+        y = np.remainder(x - self.loc + np.pi, 2 * np.pi) - np.pi
+        return (1 + np.sign(y) * self.angle.cdf(np.abs(y))) / 2
+
+    def ppf(self, p):
+        return self.loc - self.angle.isf(2 * np.asarray(p))
+
+    def isf(self, q):
+        return self.loc + self.angle.isf(2 * np.asarray(q))
+
+
+UNIVARIATE: list[Case] = [
+    Case("von mises", td.VonMises, (0.0, 3.0), VonMisesLaw, draws=100_000),
+    Case("von mises, concentrated", td.VonMises, (0.0, 40.0), VonMisesLaw, draws=100_000),
+    Case("von mises, flat", td.VonMises, (0.0, 0.05), VonMisesLaw, draws=100_000),
+]
 
 VECTOR: list[Case] = []
 
-EXTREME: list[Case] = []
+EXTREME: list[Case] = [
+    Case("von mises 1e-6", td.VonMises, (0.0, 1e-6)),
+    Case("von mises 1e8", td.VonMises, (0.0, 1e8)),
+]

@@ -1,6 +1,6 @@
 """How noise becomes a sample, per class of `torch.distributions`."""
 
-from reparam.paths import affine, beta, circular, compose, gamma, lkj, matrix, mixture, quantile, student  # noqa: F401
+from reparam.paths import affine, beta, circular, compose, gamma, lkj, matrix, mixture, quantile, student, wishart  # noqa: F401
 from reparam.paths.beta import ratio_of_gammas
 from reparam.paths.cumulative import cdf, icdf, icdf_from_log, log_cdf, log_survival
 from reparam.paths.delegate import reparameterized
