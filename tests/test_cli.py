@@ -23,12 +23,12 @@ TINY = ["train", "vae", "--hidden", "16", "--latent_dim", "2", "--importance_sam
 def test_help_names_every_command(cli, words):
     code, out, error = cli(*words)
     assert (code, error) == (0, "")
-    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "report", "list"):
+    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "report", "list", "paths"):
         assert re.search(rf"^  {command} +\w", out, re.MULTILINE), command
     assert max(map(len, out.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("command", ["train", "train vae", "evaluate", "sample", "reconstruct", "encode", "report", "list"])
+@pytest.mark.parametrize("command", ["train", "train vae", "evaluate", "sample", "reconstruct", "encode", "report", "list", "paths"])
 def test_each_command_has_help(cli, command):
     code, out, error = cli(*command.split(), "--help")
     assert (code, error) == (0, "")
@@ -43,7 +43,7 @@ def test_version(cli):
     ("words", "pattern"),
     [
         (["evalute"], r"there is no command evalute: did you mean evaluate\?$"),
-        (["zzz"], r"there is no command zzz: there are train, evaluate, sample, reconstruct, encode, report, list$"),
+        (["zzz"], r"there is no command zzz: there are train, evaluate, sample, reconstruct, encode, report, list, paths$"),
         (["--hlep"], r"there is no command --hlep"),
         (["train"], r"MODEL is missing: reparam train MODEL \[flags\], where MODEL is vae$"),
         (["train", "--epochs", "3"], r"MODEL is missing"),

@@ -217,6 +217,17 @@ def models() -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def paths(json: bool = False) -> None:
+    """Every distribution: how it is made differentiable, from which noise, with what bias; or what to use instead.
+
+    Args:
+        json: print JSON.
+    """
+    from reparam.cli.paths import show
+
+    show(json=json)
+
+
 _FUNCTIONS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "sample": sample,
@@ -224,6 +235,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "encode": encode,
     "report": report,
     "list": models,
+    "paths": paths,
 }
 
 
