@@ -5,7 +5,7 @@ ours; vector laws against their own samples, whose law test_paths_law.py checks.
 """
 
 import copy
-import itertools
+import inspect
 import math
 import pickle
 from functools import cache
@@ -31,7 +31,7 @@ CLASSES = [getattr(rd, name) for name in rd.__all__ if getattr(rd, name) not in 
 OURS = [case for case in CASES if type(case.make()) in CLASSES]
 UNIVARIATE = [case for case in OURS if case.exact is not None]
 VECTOR = [case for case in OURS if case.exact is None]
-EXTREMES = [case for case in EXTREME if type(case.make()) in CLASSES]
+EXTREMES = [case for case in EXTREME if type(case.make()) in CLASSES and case.density]
 
 
 def fresh(seed=0):
@@ -85,19 +85,26 @@ def test_the_density_is_the_slope_of_the_exact_distribution_function(case):
             assert abs(found - exact) <= 1e-8 * max(1.0, abs(exact)) + 10 * rounding, (tail, found, exact)
 
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(120)
-KINKED = (rd.AsymmetricLaplace, rd.Triangular, rd.Truncated)
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
+KINKED = (
+    rd.AsymmetricLaplace,
+    rd.GeneralizedNormal,
+    rd.LogitBeta,
+    rd.Triangular,
+    rd.Truncated,
+)  # of a density that bends sharply at its mode
 
 
 @cache
 def quadrature(case, *kinks):
-    """Exact quantiles and their weights, in pieces between the kinks."""
+    """Exact quantiles and their weights, in panels that close in on the kinks."""
     law, d = case.exact(*case.parameters), case.make()
     # u = 1 / (1 + exp(-pi sinh t)): both tails fall doubly exponentially.
-    ends = [math.asinh(float(sp.logit(float(law.cdf(kink)))) / math.pi) for kink in kinks]
-    edges = [-4.5, *sorted(t for t in ends if abs(t) < 4), 4.5]
-    t = np.concatenate([(a + b) / 2 + (b - a) / 2 * NODES for a, b in itertools.pairwise(edges)])
-    weights = np.concatenate([(b - a) / 2 * WEIGHTS for a, b in itertools.pairwise(edges)])
+    at = [math.asinh(float(sp.logit(float(law.cdf(kink)))) / math.pi) for kink in kinks]
+    near = {t + side * 4.0**-k for t in at for k in range(8) for side in (-1, 1)} | set(at)
+    edges = np.array(sorted({-4.5, -1.5, 1.5, 4.5} | {t for t in near if abs(t) < 4}))
+    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    t, weights = (middle[:, None] + np.outer(half, NODES)).ravel(), np.outer(half, WEIGHTS).ravel()
     p, q = sp.expit(math.pi * np.sinh(t)), sp.expit(-math.pi * np.sinh(t))
     x = np.concatenate([law.ppf(p[t < 0]), law.isf(q[t >= 0])])
     # A quantile may round to the end.
@@ -132,13 +139,14 @@ def test_the_mode_is_where_the_density_is_largest(case):
     if (mode := known(d, "mode")) is None:
         pytest.skip("no closed mode")
     assert mode.shape == d.batch_shape + d.event_shape
+    if not mode.isfinite().all():
+        pytest.skip("no mode for these parameters")
     x = rp.rsample(d, (20_000,), source=fresh())
     trusting = unvalidated(d)
     top = trusting.log_prob(mode)
-    near = mode + 0.01 * (x - mode)
-    inside = d.support.check(near)
     assert (trusting.log_prob(x) <= top + 1e-9).all()
-    assert (torch.where(inside, trusting.log_prob(torch.where(inside, near, mode)), -torch.inf) <= top + 1e-9).all()
+    if case.exact is not None:
+        assert (trusting.log_prob(mode + 0.01 * (x - mode)) <= top + 1e-9).all()
 
 
 MOMENTS = [  # of laws with power tails: on both sides of where a moment ends
@@ -195,7 +203,7 @@ def test_moments_and_entropy_of_vector_laws_are_those_of_their_samples(case):
             assert mean_test((column - centre) ** 2, float(truth))
     if (entropy := known(d, "entropy")) is not None:
         assert entropy.shape == d.batch_shape
-        for column, truth in zip(-d.log_prob(x).flatten(1).T, entropy.flatten(), strict=True):
+        for column, truth in zip(-d.log_prob(x).reshape(len(x), -1).T, entropy.flatten(), strict=True):
             assert mean_test(column, float(truth))
 
 
@@ -223,7 +231,7 @@ def test_the_quantile_is_the_inverse_of_the_distribution_function(case):
 def test_the_distribution_function_is_the_exact_one(case):
     d, law = case.make(), case.exact(*case.parameters)
     for p in (1e-12, 1e-3, 0.3, 0.9):
-        x = float(law.ppf(p))
+        x = float(law.ppf(p) if p < 0.5 else law.isf(1 - p))
         assert float(d.cdf(torch.tensor(x, dtype=torch.float64))) == pytest.approx(p, rel=1e-9)
         assert float(d.icdf(torch.tensor(p, dtype=torch.float64))) == pytest.approx(x, rel=1e-9, abs=1e-12)
 
@@ -235,21 +243,23 @@ def parameters_of(d):
     return {name: vars(d)[name] for name in d.arg_constraints if isinstance(vars(d).get(name), torch.Tensor)}
 
 
+def remade(d, **changed):
+    """The same law with some parameters changed."""
+    kept = {name: getattr(d, name) for name in inspect.signature(type(d)).parameters if name in vars(d)}
+    return type(d)(**{**kept, **parameters_of(d), **changed})
+
+
 def neighbour(d):
     """The law with every parameter moved, where that is easy; None where it is not."""
     moved = {}
     for name, value in parameters_of(d).items():
         constraint = d.arg_constraints[name]
-        if constraint is constraints.real:
+        inner = getattr(constraint, "base_constraint", constraint)
+        if inner is constraints.real:
             moved[name] = value + 0.2
-        elif constraint is constraints.positive:
+        elif inner in (constraints.positive, constraints.lower_cholesky, constraints.positive_definite):
             moved[name] = 1.2 * value
-        else:
-            moved[name] = value
-    try:
-        return type(d)(**moved)
-    except (TypeError, ValueError):
-        return None
+    return remade(d, **moved) if moved else None
 
 
 SHARED = {rd.JohnsonSU: ("loc", "scale")}  # parameters that closed divergences need to be equal
@@ -262,7 +272,7 @@ def test_divergences(case):
     if q is None:
         pytest.skip("no neighbour to compare with")
     for name in SHARED.get(type(p), ()):
-        q = type(p)(**{**parameters_of(q), name: vars(p)[name]})
+        q = remade(q, **{name: vars(p)[name]})
     try:
         found = kl_divergence(p, q)
     except NotImplementedError:
@@ -274,7 +284,7 @@ def test_divergences(case):
     x = rp.rsample(p, (min(case.draws, 50_000),), source=fresh())
     trusting = unvalidated(q)
     costs = p.log_prob(x) - trusting.log_prob(x)
-    for column, truth in zip(costs.flatten(1).T if costs.dim() > 1 else [costs], found.flatten(), strict=True):
+    for column, truth in zip(costs.reshape(len(x), -1).T, found.flatten(), strict=True):
         assert mean_test(column, float(truth))
     if case.exact is not None:  # the same by quadrature, to many digits
         exact = exact_average(case, lambda x: p.log_prob(x) - trusting.log_prob(x), p, q)
@@ -359,9 +369,8 @@ def test_a_bad_parameter_is_named(case):
     if not given:
         pytest.skip("made of another law")
     for name, value in given.items():
-        bad = {**given, name: torch.full_like(value, torch.nan)}
         with pytest.raises(ValueError, match=rf"parameter {name}\b"):
-            type(d)(**bad, validate_args=True)
+            remade(d, **{name: torch.full_like(value, torch.nan)}, validate_args=True)
 
 
 @pytest.mark.parametrize("law", CLASSES, ids=lambda law: law.__name__)
@@ -457,8 +466,10 @@ def test_moments_are_differentiable(case):
         value = known(d, name)
         if value is None or not value.isfinite().all():
             continue
-        slopes = torch.autograd.grad(known(case.law(*leaves), name).sum(), leaves, allow_unused=True)
-        assert all(s is None or s.isfinite().all() for s in slopes), name
+        value = known(case.law(*leaves), name)
+        if value.requires_grad:
+            slopes = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
+            assert all(s is None or s.isfinite().all() for s in slopes), name
 
 
 # The recipe

@@ -2,16 +2,20 @@
 
 from reparam.distributions.asymmetric_laplace import AsymmetricLaplace
 from reparam.distributions.beta_prime import BetaPrime
+from reparam.distributions.chi import Chi
 from reparam.distributions.delta import Delta
 from reparam.distributions.frechet import Frechet
 from reparam.distributions.gaussian_copula import GaussianCopula
 from reparam.distributions.generalized_extreme_value import GeneralizedExtremeValue
+from reparam.distributions.generalized_normal import GeneralizedNormal
 from reparam.distributions.gompertz import Gompertz
 from reparam.distributions.hyperbolic_secant import HyperbolicSecant
+from reparam.distributions.inverse_wishart import InverseWishart
 from reparam.distributions.johnson_su import JohnsonSU
 from reparam.distributions.law import Law, Univariate
 from reparam.distributions.lkj import LKJ
 from reparam.distributions.log_dirichlet import LogDirichlet
+from reparam.distributions.log_gamma import LogGamma
 from reparam.distributions.log_logistic import LogLogistic
 from reparam.distributions.logistic import Logistic
 from reparam.distributions.logit_beta import LogitBeta
@@ -21,6 +25,7 @@ from reparam.distributions.matrix_normal import MatrixNormal
 from reparam.distributions.maxwell import Maxwell
 from reparam.distributions.moyal import Moyal
 from reparam.distributions.multivariate_student_t import MultivariateStudentT
+from reparam.distributions.nakagami import Nakagami
 from reparam.distributions.rayleigh import Rayleigh
 from reparam.distributions.sinh_arcsinh import SinhArcsinh
 from reparam.distributions.tanh_normal import TanhNormal
@@ -31,16 +36,20 @@ from reparam.distributions.truncated_normal import TruncatedNormal
 __all__ = [
     "AsymmetricLaplace",
     "BetaPrime",
+    "Chi",
     "Delta",
     "Frechet",
     "GaussianCopula",
     "GeneralizedExtremeValue",
+    "GeneralizedNormal",
     "Gompertz",
     "HyperbolicSecant",
+    "InverseWishart",
     "JohnsonSU",
     "LKJ",
     "Law",
     "LogDirichlet",
+    "LogGamma",
     "LogLogistic",
     "Logistic",
     "LogitBeta",
@@ -50,6 +59,7 @@ __all__ = [
     "Maxwell",
     "Moyal",
     "MultivariateStudentT",
+    "Nakagami",
     "Rayleigh",
     "SinhArcsinh",
     "TanhNormal",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.distributions import constraints, register_kl
+from torch.distributions.utils import euler_constant
 
 from reparam.distributions.law import Univariate
 from reparam.noise import EXPONENTIAL, reflect_exponential
@@ -12,8 +13,6 @@ from reparam.paths.path import Path, noise_like, path
 from reparam.special import normal_exp
 
 __all__ = ["Frechet"]
-
-EULER = 0.57721566490153286
 
 
 class Frechet(Univariate):
@@ -69,7 +68,7 @@ class Frechet(Univariate):
 
     def entropy(self) -> Tensor:
         c = self.concentration
-        return 1 + EULER + EULER / c + self.scale.log() - c.log()
+        return 1 + euler_constant + euler_constant / c + self.scale.log() - c.log()
 
 
 @path.register
@@ -92,4 +91,4 @@ def _kl(p: Frechet, q: Frechet) -> Tensor:
     ratio = q.concentration / p.concentration
     shift = q.concentration * (p.scale.log() - q.scale.log())
     power = torch.exp(torch.lgamma(1 + ratio) - shift)
-    return ratio * EULER + shift + power - ratio.log() - EULER - 1
+    return ratio * euler_constant + shift + power - ratio.log() - euler_constant - 1

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
+from torch.distributions.utils import euler_constant
 
 from reparam.distributions.law import Univariate
 from reparam.noise import EXPONENTIAL, Source, reflect_exponential
@@ -16,8 +17,6 @@ from reparam.paths.path import Path, noise_like, path, representable
 from reparam.special import exprel, log1prel
 
 __all__ = ["GeneralizedExtremeValue"]
-
-EULER = 0.57721566490153286
 
 
 class GeneralizedExtremeValue(Univariate):
@@ -103,7 +102,7 @@ class GeneralizedExtremeValue(Univariate):
         return torch.where(exists, variance, torch.inf)
 
     def entropy(self) -> Tensor:
-        return self.scale.log() + EULER * self.concentration + (EULER + 1)
+        return self.scale.log() + euler_constant * self.concentration + (euler_constant + 1)
 
 
 def _zeta(count: int) -> list[float]:
@@ -128,7 +127,7 @@ def _near_zero(c: Tensor, coefficients: list[float], far: Tensor) -> Tensor:
 def _log_gamma_rel(c: Tensor) -> Tensor:
     """`lgamma(1 - c) / c`, smooth through zero."""
     far = torch.where(c.abs() < 0.1, 0.5, c)
-    return _near_zero(c, [EULER, *(z / k for k, z in enumerate(_ZETA, 2))], torch.lgamma(1 - far) / far)
+    return _near_zero(c, [euler_constant, *(z / k for k, z in enumerate(_ZETA, 2))], torch.lgamma(1 - far) / far)
 
 
 def _log_gamma_bend(c: Tensor) -> Tensor:

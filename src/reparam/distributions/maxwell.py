@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import constraints, register_kl
+from torch.distributions.utils import euler_constant
 
 from reparam.distributions.law import Univariate
 from reparam.noise import EXPONENTIAL
@@ -16,8 +17,6 @@ from reparam.special.gamma import log_gamma_hazard, log_gamma_quantile
 from reparam.special.tails import LOG2
 
 __all__ = ["Maxwell"]
-
-EULER = 0.57721566490153286
 
 
 class Maxwell(Univariate):
@@ -64,7 +63,7 @@ class Maxwell(Univariate):
         return self.scale.square() * (3 - 8 / math.pi)
 
     def entropy(self) -> Tensor:
-        return self.scale.log() + (math.log(2 * math.pi) / 2 + EULER - 0.5)
+        return self.scale.log() + (math.log(2 * math.pi) / 2 + euler_constant - 0.5)
 
 
 @path.register

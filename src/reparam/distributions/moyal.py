@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import constraints, register_kl
+from torch.distributions.utils import euler_constant
 
 from reparam.distributions.law import Univariate
 from reparam.noise import EXPONENTIAL
@@ -15,7 +16,6 @@ from reparam.special.tails import LOG2, smaller_tail
 
 __all__ = ["Moyal"]
 
-EULER = 0.57721566490153286
 HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
 
@@ -54,7 +54,7 @@ class Moyal(Univariate):
 
     @property
     def mean(self) -> Tensor:
-        return self.loc + self.scale * (EULER + LOG2)
+        return self.loc + self.scale * (euler_constant + LOG2)
 
     @property
     def mode(self) -> Tensor:
@@ -65,7 +65,7 @@ class Moyal(Univariate):
         return self.scale.square() * (math.pi**2 / 2)
 
     def entropy(self) -> Tensor:
-        return self.scale.log() + ((EULER + LOG2 + 1) / 2 + HALF_LOG_TWO_PI)
+        return self.scale.log() + ((euler_constant + LOG2 + 1) / 2 + HALF_LOG_TWO_PI)
 
 
 @path.register
@@ -92,4 +92,4 @@ def _kl(p: Moyal, q: Moyal) -> Tensor:
     # exp(-z) is a squared normal variable, of which a power has a known mean.
     ratio, shift = p.scale / q.scale, (p.loc - q.loc) / q.scale
     power = torch.exp(torch.lgamma(ratio + 0.5) + ratio * LOG2 - shift) / math.sqrt(math.pi)
-    return (shift + ratio * (EULER + LOG2) + power - EULER - LOG2 - 1) / 2 - ratio.log()
+    return (shift + ratio * (euler_constant + LOG2) + power - euler_constant - LOG2 - 1) / 2 - ratio.log()

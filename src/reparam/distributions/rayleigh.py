@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import constraints, register_kl
+from torch.distributions.utils import euler_constant
 
 from reparam.distributions.law import Univariate
 from reparam.noise import EXPONENTIAL
@@ -14,8 +15,6 @@ from reparam.paths.path import Path, noise_like, path
 from reparam.special import normal_range
 
 __all__ = ["Rayleigh"]
-
-EULER = 0.57721566490153286
 
 
 class Rayleigh(Univariate):
@@ -61,7 +60,7 @@ class Rayleigh(Univariate):
         return self.scale.square() * (2 - math.pi / 2)
 
     def entropy(self) -> Tensor:
-        return self.scale.log() + (1 + EULER / 2 - math.log(2) / 2)
+        return self.scale.log() + (1 + euler_constant / 2 - math.log(2) / 2)
 
 
 @path.register
