@@ -41,7 +41,7 @@ def sample(d: Distribution, sample_shape: int | tuple[int, ...] = (), *, source:
     Raises:
         NoPathError: when a source is given and `d` can only be sampled by its own sampler; `Fresh(generator)` serves Poisson
             and NegativeBinomial too.
-        ValueError: for counts that torch's 64-bit integers cannot hold.
+        ValueError: for counts whose rate is not finite.
 
     Example:
         >>> import torch, reparam as rp
@@ -191,7 +191,8 @@ def _categories(d: Categorical, eps: Tensor, batch: int) -> Tensor:
 
 # Counts without a quantile at hand, from torch's own samplers: fresh noise only, with or without a generator.
 
-_LARGEST = 2.0**62
+# Beyond it torch's sampler first loses its variance and then its integers; the normal approximation is good to 1e-5 of a count.
+_LARGE = 1e9
 
 
 @singledispatch
@@ -207,31 +208,26 @@ def _(d: Binomial, shape: torch.Size, generator: torch.Generator | None) -> Tens
 
 @_count.register
 def _(d: Poisson, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-    rate = d.rate.double()
-    _check_counts("Poisson: the rate", rate)
-    return _poisson(rate.expand(shape), generator)
+    return _poisson("Poisson", d.rate.double().expand(shape), generator)
 
 
 @_count.register
 def _(d: NegativeBinomial, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
     given, n = d._param.double(), d.total_count.double()
     odds = given / (1 - given) if vars(d).get("probs") is d._param else given.exp()
-    # A gamma variate exceeds this with a probability of e^-50 at most.
-    _check_counts("NegativeBinomial: the largest rate", torch.where(n > 0, odds * (n + 10 * n.sqrt() + 50), 0.0))
-    return _poisson(torch._standard_gamma(n.expand(shape), generator=generator) * odds, generator)
+    return _poisson("NegativeBinomial", torch._standard_gamma(n.expand(shape), generator=generator) * odds, generator)
 
 
-def _poisson(rate: Tensor, generator: torch.Generator | None) -> Tensor:
-    x = torch.poisson(rate, generator=generator)
-    # Where the rate could not be looked at, a count that left the integers shows as a negative one.
-    return torch.where(x < 0, math.nan, x)
-
-
-def _check_counts(what: str, rate: Tensor) -> None:
-    if readable(rate) and not bool((rate < _LARGEST).all()):
-        index = tuple((~(rate < _LARGEST)).nonzero()[0].tolist())
-        where = f" at index {index}" if index else ""
-        raise ValueError(f"{what} is {rate[index].item():g}{where}; counts are sampled as 64-bit integers, up to 2^62")
+def _poisson(name: str, rate: Tensor, generator: torch.Generator | None) -> Tensor:
+    if readable(rate) and not bool(rate.isfinite().all()):
+        raise ValueError(f"{name}: counts come at a rate of {rate[~rate.isfinite()][0].item()}; samples need finite parameters")
+    large = rate > _LARGE
+    x = torch.poisson(torch.where(large, 1.0, rate), generator=generator)
+    if readable(large) and not bool(large.any()):
+        return x
+    z = torch.randn(rate.shape, generator=generator, dtype=rate.dtype, device=rate.device)
+    # Cornish and Fisher (1938): the next term is of the order of 1 / sqrt(rate).
+    return torch.where(large, (rate + rate.sqrt() * z + (z**2 - 1) / 6).round(), x)
 
 
 def _parameter(d: Distribution) -> Tensor:
