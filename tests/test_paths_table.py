@@ -204,7 +204,7 @@ def test_command_prints_json(cli):
 
 def test_command_fits_a_terminal(cli, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    for width in ("100", "160"):
+    for width in ("80", "160"):
         monkeypatch.setenv("COLUMNS", width)
         _, out, _ = cli("paths")
         lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.splitlines()]

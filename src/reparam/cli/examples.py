@@ -38,7 +38,7 @@ def example(cls: type[Distribution]) -> Distribution:
     make: Callable[..., Distribution] = cls
     try:
         return make(**{name: _value(make.arg_constraints[name], i) for i, name in enumerate(required)})  # type: ignore[attr-defined]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise NotImplementedError(
             f"the constraints of {cls.__name__} do not say what to make one of: give an example of it"
         ) from error
@@ -78,6 +78,7 @@ _EXAMPLES: dict[str, Callable[[Any], Distribution]] = {
     "GaussianCopula": lambda cls: cls(td.Gumbel(_VECTOR[:2], 1.0), _TIED),
     "Geometric": lambda cls: cls(_UNIT),
     "Independent": lambda cls: cls(td.Normal(_VECTOR, 1.0), 1),
+    "InverseWishart": lambda cls: cls(5 * _POSITIVE, scale_tril=_FACTOR),
     "LKJ": lambda cls: cls(3, _POSITIVE),
     "LKJCholesky": lambda cls: cls(3, _POSITIVE),
     "LogitRelaxedBernoulli": lambda cls: cls(_POSITIVE, _UNIT),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from reparam.cli.examples import classes, example
 from reparam.paths import NoPathError, Path, path
 from reparam.paths.parameters import map_parameters
 from reparam.paths.path import is_discrete
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["Row", "rows", "show", "summary"]
 
@@ -138,31 +142,40 @@ def show(*, json: bool = False) -> None:
         return
     from rich.console import Console
 
-    console = Console()
+    console = Console(highlight=False)
     if console.is_terminal:
-        console.print(_for_terminal(table))
+        _show_on_terminal(console, table)
     else:
-        cells = [_TITLES, *map(astuple, table)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(_TITLES))]
-        for line in cells:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        for line in _columns([_TITLES, *map(astuple, table)]):
+            print(line)
     print(f"\n{summary(table)}")
 
 
-def _for_terminal(table: list[Row]) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def _columns(cells: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
-    grid = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for title in _TITLES[:-1]:
-        grid.add_column(title, no_wrap=title == "distribution")
-    grid.add_column(_TITLES[-1], ratio=1, min_width=24)
+
+def _show_on_terminal(console: Console, table: list[Row]) -> None:
+    """Two lines or more for each class: what is said of it, and below its formula, as wide as the terminal is."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    found = [row for row in table if row.how != "none"]
+    heading, *lines = _columns([("distribution", "path", "noise", "2nd", "half", "bias"), *map(_short, found)])
+    for package in ("torch", "reparam"):
+        console.print(Text(f"\n{package}.distributions", style="bold"))
+        console.print(Text(heading, style="dim"))
+        for row, line in zip(found, lines, strict=True):
+            if row.package == package:
+                console.print(Text(line))
+                console.print(Padding(Text(row.formula, style="dim"), (0, 0, 0, 4)))
+    console.print(Text("\nNo path: what to use instead", style="bold"))
     for row in table:
-        grid.add_row(*map(_escaped, astuple(row)))
-    return grid
+        if row.how == "none":
+            console.print(Text(row.name))
+            console.print(Padding(Text(row.formula, style="dim"), (0, 0, 0, 4)))
 
 
-def _escaped(cell: str) -> str:
-    from rich.markup import escape
-
-    return escape(cell)
+def _short(row: Row) -> tuple[str, ...]:
+    return row.name, row.how, row.noise, row.second, row.half, row.bias
