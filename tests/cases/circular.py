@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.special as sp
+import torch
 import torch.distributions as td
 from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 
 from cases.case import Case
+from reparam.distributions.hyperspherical_uniform import unit
+from reparam.distributions.power_spherical import PowerSpherical
+from reparam.distributions.von_mises_fisher import VonMisesFisher
 
 
 class AngleLaw:
@@ -75,9 +80,60 @@ UNIVARIATE: list[Case] = [
     Case("von mises, flat", td.VonMises, (0.0, 0.05), VonMisesLaw, draws=100_000),
 ]
 
-VECTOR: list[Case] = []
+
+def _across(x, loc):
+    """Of the direction at a right angle to loc: one component of a uniform direction, or its angle."""
+    axes = torch.linalg.svd(loc.unsqueeze(0)).Vh[1:]
+    u = unit(x @ axes.mT)
+    half = (len(loc) - 2) / 2
+    return torch.from_numpy(sp.betainc(half, half, ((1 + u[..., 0]) / 2).clamp(0, 1).numpy())) if half else u[..., 0]
+
+
+def _around(angle_cdf):
+    """Scores of laws on spheres: of the angle from loc in one half of the rows, of the direction across in the other."""
+
+    def scores(x, v, k):
+        loc = unit(v)
+        sine = torch.linalg.vector_norm(x - (x @ loc).unsqueeze(-1) * loc, dim=-1)
+        angle = torch.atan2(sine, x @ loc)
+        law = torch.from_numpy(np.asarray(angle_cdf(angle.numpy(), float(k), len(loc))))
+        return law if len(loc) == 2 else torch.cat([law[::2], _across(x[1::2], loc)])
+
+    return scores
+
+
+_fisher_scores = _around(lambda t, k, d: AngleLaw(k, d - 2).cdf(t))
+_power_scores = _around(lambda t, k, d: sp.betainc((d - 1) / 2, (d - 1) / 2 + k, np.sin(t / 2) ** 2))
+
+
+def fisher(v, k):
+    return VonMisesFisher(unit(v), k)
+
+
+def power(v, k):
+    return PowerSpherical(unit(v), k)
+
+
+LOC = [0.3, -1.0, 2.0]
+LONG = [0.1 * (i % 7 - 3) + 0.05 for i in range(50)]
+
+VECTOR: list[Case] = [
+    Case("von mises-fisher", fisher, (LOC, 2.0), scores=_fisher_scores, pull=False, draws=100_000),
+    Case("von mises-fisher, circle", fisher, ([-1.0, 0.2], 1.5), scores=_fisher_scores, pull=False, draws=100_000),
+    Case("von mises-fisher, 5", fisher, ([*LOC, 0.1, -0.5], 20.0), scores=_fisher_scores, pull=False, draws=100_000),
+    Case("von mises-fisher, 50", fisher, (LONG, 30.0), scores=_fisher_scores, pull=False, draws=20_000),
+    Case("power spherical", power, (LOC, 2.0), scores=_power_scores, pull=False, draws=100_000),
+    Case("power spherical, circle", power, ([1.0, -0.2], 30.0), scores=_power_scores, pull=False, draws=100_000),
+]
 
 EXTREME: list[Case] = [
     Case("von mises 1e-6", td.VonMises, (0.0, 1e-6)),
     Case("von mises 1e8", td.VonMises, (0.0, 1e8)),
+    *[
+        Case(f"von mises-fisher, {len(v)} dimensions, {k:g}", fisher, (v, k))
+        for v in ([1.0, 0.0], [0.0, 0.0, -1.0], LONG)
+        for k in (1e-6, 1e8)
+    ],
+    Case("power spherical 1e-6", power, (LOC, 1e-6)),
+    Case("power spherical 1e6", power, (LOC, 1e6)),
 ]
