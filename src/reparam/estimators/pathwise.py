@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from torch.distributions import Distribution
 
 from reparam.estimators.estimator import Draw
 from reparam.noise import Source
-from reparam.paths import rsample
+from reparam.paths import Path, rsample
 
 __all__ = ["Pathwise"]
 
@@ -21,6 +22,12 @@ class Pathwise:
 
     Unbiased for costs that are differentiable in z (or Lipschitz). A step in f has no gradient and is missed: where the cost
     compares, rounds or indexes with z, use a score-function estimator.
+
+    Where the gradient is not unique, the one of lower variance is the default and `path` picks another, such as
+    `rp.Pathwise(path=optimal_transport)` for a multivariate normal, or `ratio_of_gammas` for a Dirichlet distribution.
+
+    Args:
+        path: from the distribution to the `Path` that it is drawn by; that of `rp.rsample` by default.
 
     Raises:
         NoPathError: when the distribution has no differentiable sampler.
@@ -38,9 +45,11 @@ class Pathwise:
     """
 
     bias: ClassVar[str | None] = None
+    path: Callable[..., Path] | None = None
 
     def draw(self, q: Distribution, n: int, source: Source | None) -> Draw:
-        return Draw(rsample(q, (n,), source=source), q.batch_shape)
+        z = rsample(q, (n,), source=source) if self.path is None else self.path(q).draw((n,), source=source)
+        return Draw(z, q.batch_shape)
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
         if draw.value.requires_grad and not cost.requires_grad:

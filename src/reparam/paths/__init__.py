@@ -11,6 +11,7 @@ from reparam.paths.parameters import detached
 from reparam.paths.path import NoPathError, Path, noise_like, path, rsample
 from reparam.paths.relaxed import relaxed
 from reparam.paths.student import normal_over_chi
+from reparam.paths.transport import optimal_transport
 
 __all__ = [
     "NoPathError",
@@ -24,6 +25,7 @@ __all__ = [
     "log_survival",
     "noise_like",
     "normal_over_chi",
+    "optimal_transport",
     "path",
     "ratio_of_gammas",
     "relaxed",

@@ -172,7 +172,7 @@ class _Univariate:
     def density(self, x: Tensor) -> Tensor:
         if self._density is not None:
             return self._density(x)
-        p, backward = torch.func.vjp(self.cdf, x)
+        p, backward, *_ = torch.func.vjp(self.cdf, x)
         return cast(Tensor, backward(torch.ones_like(p))[0])
 
     def solve(self, u: Tensor) -> Tensor:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch.distributions import (
+    Beta,
     ContinuousBernoulli,
     CorrCholeskyTransform,
+    Dirichlet,
     Distribution,
     Exponential,
+    Gamma,
     GeneralizedPareto,
     Gumbel,
     Independent,
+    InverseGamma,
     Kumaraswamy,
     LogisticNormal,
     LogNormal,
@@ -36,16 +39,19 @@ from torch.distributions.transforms import IndependentTransform, _InverseTransfo
 from torch.distributions.utils import vec_to_tril_matrix
 from torch.nn.functional import logsigmoid
 
-from reparam.noise import Source, as_rows, as_source, reflect_exponential
+from reparam.noise import EXPONENTIAL, Source, as_rows, as_source, reflect_exponential
+from reparam.paths.beta import log_dirichlet_path, logit_beta_path
 from reparam.paths.compose import step, steps, transformed_path
+from reparam.paths.gamma import exp_as, log_gamma_push, log_gamma_sample
 from reparam.paths.parameters import check_parameters, map_parameters
-from reparam.paths.path import HALF, NoPathError, OwnSamplerError, overrides, path, representable, support_of
+from reparam.paths.path import HALF, NoPathError, OwnSamplerError, Path, noise_like, overrides, path, representable, support_of
 from reparam.special import exprel
+from reparam.special.beta import logit_beta_log_density
+from reparam.special.tails import LOG2
 
 __all__ = ["sample_and_log_prob"]
 
 Pair = tuple[Tensor, Tensor]
-LOG2 = math.log(2.0)
 Way = TypeVar("Way", bound=Callable[..., Pair])
 
 
@@ -305,3 +311,45 @@ def _(d: ContinuousBernoulli, rows: torch.Size, source: Source | None) -> Pair:
     logits = d.logits
     # l x - log((exp(l) - 1) / l), with exponents that stay negative.
     return x, -torch.relu(logits) * (1 - x) - torch.relu(-logits) * x - exprel(-logits.abs()).log()
+
+
+# Where mass sits at a boundary: drawn in logarithms or logits, in float64, with the density there.
+
+
+@sample_and_log_prob.register
+def _(d: Gamma, rows: torch.Size, source: Source | None) -> Pair:
+    y, a = _log_gamma(d.concentration, rows, source)
+    rate = d.rate.double()
+    log_prob = rate.log() + (a - 1) * y - y.exp() - a.lgamma()
+    return exp_as(y - rate.log(), d.rate.dtype), log_prob.to(d.rate.dtype)
+
+
+@sample_and_log_prob.register
+def _(d: InverseGamma, rows: torch.Size, source: Source | None) -> Pair:
+    y, a = _log_gamma(d.concentration, rows, source)
+    rate = d.rate.double()
+    log_prob = (a + 1) * y - y.exp() - a.lgamma() - rate.log()
+    return exp_as(rate.log() - y, d.rate.dtype), log_prob.to(d.rate.dtype)
+
+
+def _log_gamma(concentration: Tensor, rows: torch.Size, source: Source | None) -> Pair:
+    """The log of a Gamma(concentration, 1) variable, and the concentration, in float64."""
+    noise = noise_like(concentration, EXPONENTIAL)
+    p = Path(noise, partial(log_gamma_push, concentration), sample=partial(log_gamma_sample, concentration))
+    return p.draw(rows, source=source), concentration.double()
+
+
+@sample_and_log_prob.register
+def _(d: Beta, rows: torch.Size, source: Source | None) -> Pair:
+    a, b = d.concentration1, d.concentration0
+    y = logit_beta_path(a, b, lambda y: y, lambda y: y).draw(rows, source=source)
+    log_prob = logit_beta_log_density(a.double(), b.double(), y) - logsigmoid(y) - logsigmoid(-y)
+    return representable(y.sigmoid().to(a.dtype), d.support), log_prob.to(a.dtype)
+
+
+@sample_and_log_prob.register
+def _(d: Dirichlet, rows: torch.Size, source: Source | None) -> Pair:
+    dtype, alpha = d.concentration.dtype, d.concentration.double()
+    log_x = log_dirichlet_path(d.concentration, lambda log_x: log_x).draw(rows, source=source)
+    log_prob = ((alpha - 1) * log_x).sum(-1) + alpha.sum(-1).lgamma() - alpha.lgamma().sum(-1)
+    return representable(log_x.exp().to(dtype), d.support), log_prob.to(dtype)

@@ -25,15 +25,16 @@ from torch.distributions import (
 
 from reparam.noise import EXPONENTIAL, Fresh, Noise, readable, reflect_exponential
 from reparam.paths.cumulative import UnivariateLaw
-from reparam.paths.discrete import sample as sample_discrete
 from reparam.paths.parameters import map_parameters
 from reparam.paths.path import NoPathError, Path, _refuse, is_discrete, path
 from reparam.special.tails import LOG2
 
 __all__: list[str] = []
 
-# Of the safeguarded Newton method, which takes five to ten where it starts at the nearest component's quantile.
+# Safeguarded Newton steps: most take five to ten, and eager code stops there; more where the scales of components differ by many
+# orders. A compiler writes every step out: its number is enough for scales within a factor of a million.
 STEPS = 40
+COMPILED_STEPS = 24
 
 
 @path.register
@@ -74,7 +75,9 @@ def mixture_path(d: MixtureSameFamily) -> Path:
 
     def sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:
         with torch.no_grad():
-            index = sample_discrete(d.mixture_distribution.expand(batch), tuple(rows), source=Fresh(generator))
+            # The first of K exponential clocks with the weights as rates.
+            clocks = Noise(EXPONENTIAL, component.batch_shape, parts.noise.dtype, parts.noise.device)
+            index = (log_w - clocks.draw(tuple(rows), source=Fresh(generator)).log()).argmax(-1)
             index = index.reshape(index.shape + (1,) * (1 + len(event)))
             every = parts.draw(tuple(rows), source=Fresh(generator))
             x = torch.take_along_dim(every, index, len(rows) + len(batch)).squeeze(len(rows) + len(batch)).detach()
@@ -94,7 +97,8 @@ def _log_weights(d: MixtureSameFamily) -> Tensor:
     if vars(c).get("probs") is not c._param:
         return torch.log_softmax(c.logits, -1)  # as wide as the parameters are now: torch normalized them in half precision
     least = torch.finfo(c.probs.dtype).tiny ** 0.75
-    return (c.probs + (least - c.probs.detach()).clamp(min=0.0)).log()
+    log_w: Tensor = (c.probs + (least - c.probs.detach()).clamp(min=0.0)).log()
+    return log_w
 
 
 class _Mixture:
@@ -128,7 +132,7 @@ class _Mixture:
             low, high = self._bracket(log_s, log_f)
             x, last = torch.where(upper, low, high), high - low
             fine = 2 * torch.finfo(eps.dtype).eps
-            for _ in range(STEPS):
+            for i in range(COMPILED_STEPS if torch.compiler.is_compiling() else STEPS):
                 below, above = self.log_tails(x)
                 tail = torch.where(upper, above, below)
                 # Rises with x, and runs from -infinity to infinity on a scale on which both tails are nearly straight.
@@ -138,8 +142,8 @@ class _Mixture:
                 newton = x - move
                 there = (move.abs() <= fine * x.abs()) | (miss.abs() <= fine * (1 - torch.where(upper, log_s, log_f)))
                 fast = (newton >= low) & (newton <= high) & (2 * move.abs() <= last)
-                following = torch.where(there, x, torch.where(fast, newton, low + (high - low) / 2))
-                last, x = (following - x).abs(), following
+                following = torch.where(there, x, torch.where(fast, newton, _between(low, high, by_size=bool(i % 2))))
+                x, last = following, (following - x).abs()
                 if readable(x) and bool(there.all()):
                     break
             return x.detach()  # forward mode does not stop at no_grad
@@ -177,6 +181,16 @@ class _Mixture:
         x = x - (rank - fixed) / slope.detach()
         rank, slope = miss(x, *self.log_tails(x))
         return x - (rank - fixed) / slope
+
+
+def _between(low: Tensor, high: Tensor, *, by_size: bool) -> Tensor:
+    """The middle of an interval, or where both ends have one sign their geometric mean."""
+    middle = low + (high - low) / 2
+    if not by_size:
+        return middle
+    size = torch.maximum(low.abs(), high.abs())
+    mean = (torch.maximum(torch.minimum(low.abs(), high.abs()), 1e-8 * size)).sqrt() * size.sqrt() * middle.sign()
+    return torch.where((low * middle.sign() >= 0) & (high * middle.sign() >= 0), mean, middle)
 
 
 def _conditionals(component: Distribution) -> Callable[[list[Tensor]], Iterator[UnivariateLaw]]:
