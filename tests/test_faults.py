@@ -303,7 +303,7 @@ def _():
     with pytest.raises(ValueError, match=r"Poisson: counts come at a rate of inf; samples need"):
         rp.sample(td.Poisson(torch.tensor([1.0, math.inf]), validate_args=False))
     # Variances too, which torch's sampler misses by 40 % from a rate of 1e16 on: errors of 6 % are caught.
-    for rate in (0.0, 1e-3, 3.0, 1e6, 0.999e9, 1.001e9, 1e15, 1e16, 4e18, 1e19, 1e100):
+    for rate in (0.0, 1e-3, 3.0, 1e6, 0.999e9, 1.001e9, 1e15, 1e16, 4e18, 1e19, 1e25):
         x = rp.sample(td.Poisson(torch.tensor(rate, dtype=F64)), (40_000,), source=fresh())
         assert (x >= 0).all()
         for verdict in (mean_test(x, rate), mean_test((x - rate) ** 2, rate)):

@@ -13,9 +13,10 @@ import torch.distributions as td
 from scipy import special as sp
 
 import reparam as rp
-from cases import CASES, EXTREME, UNIVARIATE, Case, ids
+from cases import CASES, EXTREME, UNIVARIATE, Case, holds, ids
 from reparam.noise import EXPONENTIAL, NORMAL
 from reparam.stats import law_tests, mean_test
+from reparam.testing.paths import density, float32, fresh_sampler, half_precision, law, support
 
 N = 300_000
 
@@ -24,48 +25,26 @@ def fresh(seed=0):
     return rp.Fresh(torch.Generator().manual_seed(seed))
 
 
-def assert_law(case, x):
-    assert x.isfinite().all()
-    for verdict in law_tests(case.uniforms(x)):
-        assert verdict, f"{case.name}: {verdict}"
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+@pytest.mark.parametrize("check", [law, fresh_sampler, support, float32], ids=lambda check: check.__name__)
 @pytest.mark.parametrize("case", CASES, ids=ids)
-def test_samples_follow_the_law(case, dtype):
-    if dtype == torch.float32 and not case.single:
-        pytest.skip("float32 cannot hold this law near 1")
-    p = rp.path(case.make(dtype))
-    x = p.push(p.noise.draw((case.draws,), source=fresh()))
-    assert x.dtype == dtype
-    assert_law(case, x)
+def test_samples(case, check):
+    if check is support and case.law is td.GeneralizedPareto:
+        pytest.skip("torch's own density of this law takes float32 only; see the extremes below")
+    holds(check, case)
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_each_sample_has_the_density_of_its_noise(case):
+    if case.law is td.GeneralizedPareto:
+        pytest.skip("torch's own density of this law takes float32 only")
+    holds(density, case)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_samples_follow_the_law_closely(case, seed):
-    p = rp.path(case.make())
-    assert_law(case, p.push(p.noise.draw((20 * case.draws,), source=fresh(seed))))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
-@pytest.mark.parametrize("case", [c for c in CASES if rp.path(c.make()).sample is not None], ids=ids)
-def test_the_faster_sampler_has_the_same_law_and_gradient(case, dtype):
-    if dtype == torch.float32 and not case.single:
-        pytest.skip("float32 cannot hold this law near 1")
-    leaves = case.tensors(dtype, requires_grad=True)
-    p = rp.path(case.law(*leaves))
-    x = rp.rsample(case.law(*leaves), (N,), source=fresh())
-    assert_law(case, x.detach())
-    if p.pull is not None and dtype == torch.float64:  # at the same values, the same gradient
-        x = x[:1000]
-        weights = torch.linspace(-1, 1, x.numel(), dtype=dtype).reshape(x.shape) / x.detach().abs().clamp(min=1)
-        at = p.push(p.pull(x.detach()).detach())
-        for found, truth in zip(
-            torch.autograd.grad((weights * x).sum(), leaves), torch.autograd.grad((weights * at).sum(), leaves), strict=True
-        ):
-            assert torch.allclose(found, truth, rtol=1e-6, atol=1e-9)
+    holds(law, case, draws=20 * case.draws, seed=seed, single=False)
 
 
 # Fault injection: the checks above must see each of these.
@@ -97,7 +76,7 @@ def test_swapped_parameters_are_caught():
 def tail_errors(case: Case, tail: float):
     """Errors of the sample at both tails, in units of the last place of the exact quantile, and the sample itself."""
     p = rp.path(case.make(torch.float32))
-    law = case.exact(*[float(torch.tensor(v, dtype=torch.float32)) for v in case.parameters])
+    truth = case.exact(*[float(torch.tensor(v, dtype=torch.float32)) for v in case.parameters])
     for upper in (False, True):
         if p.noise.kind is EXPONENTIAL:
             far = upper != case.falling
@@ -111,7 +90,7 @@ def tail_errors(case: Case, tail: float):
                 continue
             eps = torch.tensor(tail)
             tail_of_eps = float(eps)
-        exact = float(law.isf(tail_of_eps) if upper else law.ppf(tail_of_eps))
+        exact = float(truth.isf(tail_of_eps) if upper else truth.ppf(tail_of_eps))
         x = float(p.push(eps))
         yield abs(x - exact) / (abs(exact) * torch.finfo(torch.float32).eps), exact
 
@@ -154,20 +133,9 @@ def test_noise_reaches_far_into_both_tails():
         assert -37 < x.float().min() < -9.5
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
-@pytest.mark.parametrize("case", UNIVARIATE, ids=ids)
-def test_half_precision_is_single_precision_rounded_once(case, dtype):
-    half = case.make(dtype)
-    p = rp.path(half)
-    assert p.noise.dtype == torch.float32
-    eps = p.noise.draw((10_000,), source=fresh())
-    wide = rp.path(case.law(*[t.float() for t in case.tensors(dtype)])).push(eps)
-    x = p.push(eps)
-    assert x.dtype == dtype
-    inside = x.float().sub(wide).abs() <= 2 * torch.finfo(dtype).eps * wide.abs() + torch.finfo(dtype).tiny
-    assert inside.float().mean() > 0.999
-    assert x.isfinite().all()
-    assert half.support.check(x).all()
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_half_precision_is_single_precision_rounded_once(case):
+    holds(half_precision, case)
 
 
 def test_half_precision_saturates():
@@ -200,15 +168,6 @@ def test_own_samples_are_inside_the_support_with_finite_density_and_gradient(cas
         assert not slope.isnan().any()
         if case.name != "exponential, fast":  # where the slope, -x / rate, is below the floats
             assert (slope != 0).any()
-
-
-@pytest.mark.parametrize("case", CASES, ids=ids)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
-def test_density_of_own_samples_is_finite(case, dtype):
-    if dtype == torch.float64 and case.law is td.GeneralizedPareto:
-        pytest.skip("torch's own density of this law takes float32 only")
-    d = case.make(dtype)
-    assert d.log_prob(rp.rsample(d, (50_000,), source=fresh())).isfinite().all()
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.0, 2.0), (0.0, 1.0), (-3.0, -1.0), (1000.0, 1001.0)])

@@ -11,6 +11,8 @@ import torch
 import torch.distributions as td
 from torch import Tensor
 
+from reparam.testing import Property, Subject, look
+
 
 @dataclass(frozen=True)
 class Case:
@@ -45,6 +47,13 @@ class Case:
     def tensors(self, dtype: torch.dtype = torch.float64, *, requires_grad: bool = False) -> list[Tensor]:
         return [torch.tensor(p, dtype=dtype, requires_grad=requires_grad) for p in self.parameters]
 
+    def subject(self, **changed: Any) -> Subject:
+        """What `reparam.testing` checks."""
+        known: dict[str, Any] = {"draws": self.draws, "single": self.single, "half": self.half, "scores": self.scores}
+        if self.exact is not None:
+            known["cdf"] = lambda x, *parameters: np.asarray(self.exact(*[p.numpy()[()] for p in parameters]).cdf(x.numpy()))
+        return Subject(changed.pop("make", self.law), changed.pop("parameters", tuple(self.tensors())), **{**known, **changed})
+
     def make(self, dtype: torch.dtype = torch.float64) -> td.Distribution:
         return self.law(*self.tensors(dtype))
 
@@ -53,6 +62,14 @@ class Case:
         if self.scores is not None:
             return self.scores(x.double(), *self.tensors())
         return torch.from_numpy(np.asarray(self.exact(*self.parameters).cdf(x.double().numpy())))
+
+
+def holds(check: Property, case: Case, **changed: Any) -> None:
+    """Assert that a property of `reparam.testing` holds for a case."""
+    findings = look(check, case.subject(**changed))
+    failures = [f.found for f in findings if f.passed is False]
+    assert findings
+    assert not failures, f"{case.name}: {failures}"
 
 
 def ids(case: Case) -> str:

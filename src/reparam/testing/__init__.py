@@ -23,6 +23,7 @@ __all__ = [
     "PATH_PROPERTIES",
     "Finding",
     "Known",
+    "Property",
     "PropertyError",
     "Report",
     "Subject",

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from reparam.noise import UNIFORM, Antithetic, Replay, Sobol, Source
 from reparam.paths import Path, path, rsample
+from reparam.paths.parameters import map_parameters
+from reparam.paths.path import HALF
 from reparam.stats import law_tests
 from reparam.testing.subject import Property, Subject, log_density_of_noise, noise_at, unvalidated, worst
 
@@ -426,7 +428,7 @@ def half_precision(s: Subject) -> Found:
             continue
         p = path(d)
         eps = p.noise.draw((10_000,), source=s.fresh())
-        wide = path(s.make(*(leaf.float() for leaf in narrow))).push(eps)
+        wide = path(map_parameters(d, lambda t: t.float() if t.dtype in HALF else t)).push(eps)
         x = p.push(eps)
         allowed = 2 * torch.finfo(dtype).eps * wide.abs() + torch.finfo(dtype).tiny
         share = float((x.float().sub(wide).abs() <= allowed).float().mean())
