@@ -81,7 +81,8 @@ class InverseWishart(Law):
         # trace(S X^-1) = |root^-1 scale_tril|^2
         trace = torch.linalg.solve_triangular(root, self.scale_tril, upper=False).square().sum((-2, -1))
         constant = self.df * size / 2 * math.log(2.0) + torch.mvlgamma(self.df / 2, size)
-        return self.df * _half_log_det(self.scale_tril) - constant - (self.df + size + 1) * _half_log_det(root) - trace / 2
+        log_prob: Tensor = self.df * _half_log_det(self.scale_tril) - (self.df + size + 1) * _half_log_det(root) - trace / 2
+        return log_prob - constant
 
     @property
     def mean(self) -> Tensor:

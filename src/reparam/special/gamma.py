@@ -46,6 +46,12 @@ _TERMS = tuple((-1.0) ** n / math.factorial(n) for n in range(26))
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 _LARGEST_EXPONENT = 700.0
+_LARGEST_VALUE = 1e300
+# The Taylor coefficients of log Gamma(1 + a): -gamma, zeta(2) / 2, -zeta(3) / 3, ...
+_LOG_GAMMA = (
+    -float(np.euler_gamma),
+    *((-1.0) ** k * float(torch.special.zeta(torch.tensor(float(k), dtype=torch.float64), 1.0)) / k for k in range(2, 9)),
+)
 _PIECE = 8192
 
 
@@ -57,12 +63,33 @@ def _evaluate(f: Callable[..., tuple[Tensor, ...]], *args: Tensor) -> tuple[Tens
         if like.numel() <= _PIECE or not like.is_cpu or torch.compiler.is_compiling():
             return f(*args)
         pieces = [f(*piece) for piece in zip(*(t.reshape(-1).split(_PIECE) for t in args), strict=True)]
-        return tuple(torch.cat(parts).reshape(like.shape) for parts in zip(*pieces, strict=True))
+        return tuple(torch.cat(list(parts)).reshape(like.shape) for parts in zip(*pieces, strict=True))
 
 
 def _excess(a: Tensor, y: Tensor) -> Tensor:
     """`x - a`, without cancellation."""
     return a * torch.expm1(y - a.log())
+
+
+def _zeta(order: float, a: Tensor) -> Tensor:
+    """Hurwitz' zeta function, whose forward derivative torch lacks: polygamma functions are its multiples."""
+    with torch.no_grad():
+        value = torch.special.zeta(torch.full_like(a, order).detach(), a.detach())
+    return with_slopes(value, lambda _, a: (-order * _zeta(order + 1.0, a),), a)
+
+
+def _digamma(a: Tensor) -> Tensor:
+    """With a derivative that is good to more than the nine digits of torch's trigamma."""
+    return with_slopes(torch.digamma(a.detach()), lambda _, a: (_zeta(2.0, a),), a)
+
+
+def _log_gamma_plus_one(a: Tensor) -> Tensor:
+    """`log Gamma(1 + a)`, to full relative precision for small `a`."""
+    small = torch.where(a < 0.01, a, 0.0)
+    series = torch.full_like(a, _LOG_GAMMA[-1])
+    for coefficient in reversed(_LOG_GAMMA[:-1]):
+        series = series * small + coefficient
+    return torch.where(a < 0.01, series * small, torch.lgamma(1 + a))
 
 
 def _sides(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +100,7 @@ def _sides(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _columns(values: tuple[float, ...] | list[float], like: Tensor) -> tuple[Tensor, ...]:
     column = torch.tensor(values, dtype=like.dtype, device=like.device)
-    return column.reshape(-1, *[1] * like.dim()).split(_BLOCK)
+    return tuple(column.reshape(-1, *[1] * like.dim()).split(_BLOCK))
 
 
 def _quadrature(a: Tensor, y: Tensor, series: Tensor, upper: Tensor, order: int) -> list[Tensor]:
@@ -82,10 +109,10 @@ def _quadrature(a: Tensor, y: Tensor, series: Tensor, upper: Tensor, order: int)
     gap = torch.where(series, -1.0, _excess(a, torch.where(series, _LARGEST, y)))
     # Bounds of where the exponent reaches -40, tight for all shapes, from (exp(s) - 1) >= s + s^2 / 2 and from
     # 1 - exp(-s) <= s / (1 + s / 2).
-    above = (torch.sqrt(gap * gap + 2 * _REACH * x) - gap) / x
+    above = 2 * _REACH / (torch.hypot(gap, torch.sqrt(2 * _REACH * x)) + gap)
     above = torch.minimum(above, torch.log1p((_REACH + a * above) / x))
     half = _REACH / 2 + gap
-    below = (torch.sqrt(half * half + 2 * _REACH * a) + half) / a
+    below = 2 * _REACH / (torch.hypot(half, torch.sqrt(2 * _REACH * a)) - half)
     length = torch.where(upper, above, -below)
     moments = [torch.zeros_like(a) for _ in range(order + 1)]
     for node, weight in zip(_columns([0.5 + t for t in _NODES], a), _columns(_WEIGHTS, a), strict=True):
@@ -155,14 +182,10 @@ def _log_density(a: Tensor, y: Tensor) -> Tensor:
     """`a y - x - log Gamma(a)`, by Stirling's formula for large shapes."""
 
     def slopes(_: Tensor, a: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        return y - torch.digamma(a), -_excess(a, y)
+        return y - _digamma(a), -_excess(a, y)
 
-    return with_slopes(*_evaluate(_log_density_value, a, y), slopes, a, y)
-
-
-def _trigamma(a: Tensor) -> Tensor:
-    """Torch's own, `polygamma(1, a)`, is good to 1e-9 only."""
-    return torch.special.zeta(torch.full_like(a, 2.0), a)
+    (value,) = _evaluate(_log_density_value, a, y)
+    return with_slopes(value, slopes, a, y)
 
 
 def _slope_value(a: Tensor, y: Tensor) -> tuple[Tensor]:
@@ -179,11 +202,12 @@ def _slope(a: Tensor, y: Tensor) -> Tensor:
     """`d log x / d a` at fixed probability."""
 
     def slopes(slope: Tensor, a: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        sign, away = _sign(a, y), y - torch.digamma(a)
-        bend = sign * (_moment(2, a, y) - _trigamma(a) * _moment(0, a, y)) + away * _moment(1, a, y)
+        sign, away = _sign(a, y), y - _digamma(a)
+        bend = sign * (_moment(2, a, y) - _zeta(2.0, a) * _moment(0, a, y)) + away * _moment(1, a, y)
         return bend, _excess(a, y) * slope - away
 
-    return with_slopes(*_evaluate(_slope_value, a, y), slopes, a, y)
+    (value,) = _evaluate(_slope_value, a, y)
+    return with_slopes(value, slopes, a, y)
 
 
 def _tails(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -193,7 +217,7 @@ def _tails(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (log_density,) = _log_density_value(a, y)
     near = torch.where(series, x.exp() * (1 / a + rest), _quadrature(a, y, series, upper, 0)[0])
     # For small shapes log P is small, and so a sum of small terms.
-    by_series = a * y - torch.lgamma(1 + a) + torch.log1p(torch.where(series, a * rest, 0.0))
+    by_series = a * y - _log_gamma_plus_one(a) + torch.log1p(torch.where(series, a * rest, 0.0))
     log_near = torch.where(series, by_series, log_density + near.log()).clamp(max=-torch.finfo(a.dtype).tiny)
     log_far = torch.where(log_near > -1.0, torch.log(-torch.expm1(log_near)), torch.log1p(-torch.exp(log_near)))
     far = torch.exp((log_far - log_density).clamp(max=_LARGEST_EXPONENT))
@@ -209,7 +233,7 @@ def _ratio(sign: float, a: Tensor, y: Tensor) -> Tensor:
     """The upper (for +1) or lower (for -1) tail divided by the density of `log X`."""
 
     def slopes(ratio: Tensor, a: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-        return sign * _slope(a, y) - ratio * (y - torch.digamma(a)), _excess(a, y) * ratio - sign
+        return sign * _slope(a, y) - ratio * (y - _digamma(a)), _excess(a, y) * ratio - sign
 
     return with_slopes(_evaluate(_tails, a, y)[3 if sign > 0 else 2], slopes, a, y)
 
@@ -241,7 +265,8 @@ def _quantile(a: Tensor, hazard: Tensor) -> Tensor:
     def slopes(y: Tensor, a: Tensor, hazard: Tensor) -> tuple[Tensor, ...]:
         return _slope(a, y), _ratio(1.0, a, y)
 
-    return with_slopes(*_evaluate(_quantile_value, a, hazard), slopes, a, hazard)
+    (value,) = _evaluate(_quantile_value, a, hazard)
+    return with_slopes(value, slopes, a, hazard)
 
 
 def _quantile_value(a: Tensor, h: Tensor) -> tuple[Tensor]:
@@ -294,8 +319,7 @@ def _in_double(f: Callable[..., Tensor], *args: Tensor | float) -> Tensor:
 
 def _at_log(f: Callable[[Tensor, Tensor], Tensor], at_zero: float, at_infinity: float, a: Tensor, x: Tensor) -> Tensor:
     """`f(a, log x)`, and the limits at both ends."""
-    info = torch.finfo(torch.float64)
-    value = f(a, x.clamp(info.tiny, info.max).log())
+    value = f(a, x.clamp(torch.finfo(torch.float64).tiny, _LARGEST_VALUE).log())
     ends = torch.where(x < 1, at_zero, at_infinity).to(value.dtype)
     return torch.where((x > 0) & (x < torch.inf), value, torch.where(x.isnan(), torch.nan, ends))
 
