@@ -59,8 +59,12 @@ def step(transform: Transform, x: Tensor) -> Tensor:
     """
     if transform._cache_size:
         return cast(Tensor, transform(x))
+    return representable(_apply(transform, x), transform.codomain)
+
+
+def _apply(transform: Transform, x: Tensor) -> Tensor:
     own = STEPS.get(type(transform))
-    return representable(transform(x) if own is None else own(transform, x), transform.codomain)
+    return cast(Tensor, transform(x)) if own is None else own(transform, x)
 
 
 @path.register
@@ -78,7 +82,7 @@ def transformed_path(d: TransformedDistribution) -> Path:
 
     def pull(x: Tensor) -> Tensor:
         for transform in reversed(transforms):
-            x = transform.inv(x)
+            x = _apply(transform.inv, x)
         return base.pull(x)  # type: ignore[misc]
 
     invertible = base.pull is not None and all(transform.bijective for transform in transforms)

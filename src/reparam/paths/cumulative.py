@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Transform, TransformedDistribution
 from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
+from torch.distributions.transforms import CumulativeDistributionTransform, _InverseTransform
 
 from reparam.noise import EXPONENTIAL, NORMAL, UNIFORM, Kind, reflect_exponential
-from reparam.paths.compose import step, steps, transformed_path
+from reparam.paths.compose import STEPS, step, steps, transformed_path
 from reparam.paths.parameters import check_parameters, map_parameters
 from reparam.paths.path import HALF, NoPathError, bounds, path, representable, support_of
 from reparam.special.normal import log_ndtr, log_ndtri
@@ -162,13 +163,15 @@ Functions = Callable[[_Tails], tuple[Callable[[Tensor], Tensor], Callable[[Tenso
 
 def _evaluate(d: Distribution, x: Tensor | float, functions: Functions, lower: float, upper: float) -> Tensor:
     law = UnivariateLaw(d)
-    eps, side = law.locate(torch.as_tensor(x, device=law.noise.device).to(law.noise.dtype))
-    return law.probability(eps, side, functions, lower, upper).to(law.dtype)
+    x, dtype = law.tensor(x)
+    eps, side = law.locate(x)
+    return law.probability(eps, side, functions, lower, upper).to(dtype)
 
 
 def _quantile(d: Distribution, p: Tensor | float, functions: Functions, lower: float, upper: float) -> Tensor:
     law = UnivariateLaw(d)
-    return law.quantile(torch.as_tensor(p, device=law.noise.device).to(law.noise.dtype), functions, lower, upper).to(law.dtype)
+    p, dtype = law.tensor(p)
+    return law.quantile(p, functions, lower, upper).to(dtype)
 
 
 class UnivariateLaw:
@@ -209,6 +212,12 @@ class UnivariateLaw:
         for transform, sign in zip(self.transforms, self._signs, strict=True):
             self._middles.append(step(transform, self._middles[-1]).detach())
             self._total = self._total * sign
+
+    def tensor(self, x: Tensor | float) -> tuple[Tensor, torch.dtype]:
+        """`x` as wide as the law is computed or as it came, and the dtype of a result."""
+        given = torch.as_tensor(x, device=self.noise.device)
+        wide = given.dtype if isinstance(x, Tensor) and given.is_floating_point() else self.dtype
+        return given.to(torch.promote_types(wide, self.noise.dtype)), torch.promote_types(wide, self.dtype)
 
     def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The noise that belongs to `x`, and the side of the support that `x` is on: -1 below, 0 inside, 1 above.
@@ -335,3 +344,28 @@ def _sign(transform: Transform) -> Tensor | float:
 
 
 _QUARTER = {EXPONENTIAL: -math.log(0.75), NORMAL: -0.6744897501960817, UNIFORM: 0.25}
+
+
+def _to_probability(transform: Transform, x: Tensor) -> Tensor:
+    law = cast(CumulativeDistributionTransform, transform).distribution
+    return cdf(law, x) if _is_univariate(law) else cast(Tensor, transform(x))
+
+
+def _invert(transform: Transform, x: Tensor) -> Tensor:
+    back = transform.inv
+    if type(back) is CumulativeDistributionTransform and _is_univariate(back.distribution):
+        return icdf(back.distribution, x)
+    return cast(Tensor, transform(x))
+
+
+def _is_univariate(d: Distribution) -> bool:
+    try:
+        UnivariateLaw(d)
+    except NoPathError:
+        return False
+    return True
+
+
+# The distribution functions of torch's own laws lose their tails.
+STEPS[CumulativeDistributionTransform] = _to_probability
+STEPS[_InverseTransform] = _invert

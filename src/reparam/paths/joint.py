@@ -28,6 +28,7 @@ from torch.distributions import (
     PowerTransform,
     SigmoidTransform,
     SoftplusTransform,
+    StackTransform,
     StickBreakingTransform,
     TanhTransform,
     Transform,
@@ -234,12 +235,22 @@ def _each(transform: Transform, x: Tensor, y: Tensor) -> Tensor:
     return _sum_last(log_abs_det(each.base_transform, x, y), each.reinterpreted_batch_ndims)
 
 
+def _stack(transform: Transform, x: Tensor, y: Tensor) -> Tensor:
+    stack = cast(StackTransform, transform)
+    deepest = max(t.domain.event_dim for t in stack.transforms)
+    parts = zip(stack.transforms, x.unbind(stack.dim), y.unbind(stack.dim), strict=True)
+    dets = [_sum_last(log_abs_det(t, a, b), deepest - t.domain.event_dim) for t, a, b in parts]
+    # Torch takes the stacked dimension for one of the event, where it is counted from the end, and forgets to sum it.
+    return _sum_last(torch.stack(dets, stack.dim), stack.domain.event_dim - deepest)
+
+
 # What torch computes from `y`, or to single precision, by exact class: a subclass may compute something else.
 _LOG_DETS: dict[type[Transform], Callable[[Transform, Tensor, Tensor], Tensor]] = {
     CorrCholeskyTransform: _correlate,
     IndependentTransform: _each,
     PowerTransform: _power,
     SigmoidTransform: lambda transform, x, y: logsigmoid(x) + logsigmoid(-x),
+    StackTransform: _stack,
     SoftplusTransform: lambda transform, x, y: logsigmoid(x),
     StickBreakingTransform: _break_stick,
     TanhTransform: lambda transform, x, y: _log_sech_squared(x),
