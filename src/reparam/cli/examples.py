@@ -48,7 +48,7 @@ _FACTOR = torch.tensor([[1.0, 0.0, 0.0], [0.4, 0.9, 0.0], [-0.3, 0.2, 1.1]])
 _TIED = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
 _VECTOR = torch.tensor([0.3, -0.5, 0.7])
 _SIMPLEX = torch.tensor([0.2, 0.3, 0.5])
-_PLANE = torch.tensor([2.0, -1.0, 2.0]) / 3
+_DIRECTION = torch.tensor([2.0, -1.0, 2.0]) / 3
 _REAL, _POSITIVE, _UNIT = torch.tensor(0.3), torch.tensor(1.4), torch.tensor(0.4)
 
 
@@ -77,6 +77,7 @@ _EXAMPLES: dict[str, Callable[[Any], Distribution]] = {
     "ExpRelaxedCategorical": lambda cls: cls(_POSITIVE, _SIMPLEX),
     "GaussianCopula": lambda cls: cls(td.Gumbel(_VECTOR[:2], 1.0), _TIED),
     "Geometric": lambda cls: cls(_UNIT),
+    "HypersphericalUniform": lambda cls: cls(3),
     "Independent": lambda cls: cls(td.Normal(_VECTOR, 1.0), 1),
     "InverseWishart": lambda cls: cls(5 * _POSITIVE, scale_tril=_FACTOR),
     "LKJ": lambda cls: cls(3, _POSITIVE),
@@ -93,6 +94,7 @@ _EXAMPLES: dict[str, Callable[[Any], Distribution]] = {
     "OneHotCategorical": lambda cls: cls(_SIMPLEX),
     "OneHotCategoricalStraightThrough": lambda cls: cls(_SIMPLEX),
     "Poisson": lambda cls: cls(_POSITIVE),
+    "PowerSpherical": lambda cls: cls(_DIRECTION, _POSITIVE),
     "RelaxedBernoulli": lambda cls: cls(_POSITIVE, _UNIT),
     "RelaxedOneHotCategorical": lambda cls: cls(_POSITIVE, _SIMPLEX),
     "TransformedDistribution": lambda cls: cls(td.Normal(_REAL, 1.0), [td.TanhTransform()]),
@@ -100,5 +102,6 @@ _EXAMPLES: dict[str, Callable[[Any], Distribution]] = {
     "Truncated": lambda cls: cls(td.Gumbel(_REAL, 1.0), -1.0, 2.0),
     "TruncatedNormal": lambda cls: cls(_REAL, 1.0, -1.0, 2.0),
     "Uniform": lambda cls: cls(_REAL, 2.0),
+    "VonMisesFisher": lambda cls: cls(_DIRECTION, _POSITIVE),
     "Wishart": lambda cls: cls(5 * _POSITIVE, scale_tril=_FACTOR),
 }
