@@ -268,3 +268,24 @@ def test_a_bound_outside_the_support_does_nothing():
     eps = torch.tensor([0.1, 3.0], dtype=torch.float64)
     assert torch.allclose(rp.path(d).push(eps), eps / 2)
     assert torch.allclose(d.log_prob(eps), d.base_dist.log_prob(eps))
+
+
+@pytest.mark.parametrize("bound", ["low", "high"])
+def test_derivatives_are_smooth_where_the_mode_leaves_the_window(bound):
+    """At loc = bound the formula changes: values, gradients and Hessians do not, and at equality itself they are right."""
+    eps = torch.tensor([0.05, 0.7, 4.0], dtype=torch.float64)
+
+    def facts(theta):
+        loc, scale, end = theta
+        d = TruncatedNormal(loc, scale, **{bound: end})
+        x = rp.path(d).push(eps)
+        return torch.cat([x, torch.stack([d.mean, d.variance, d.entropy()]), d.log_prob(x.detach()), d.cdf(x.detach())])
+
+    def jets(loc):
+        theta = torch.tensor([loc, 1.3, 0.5], dtype=torch.float64)
+        gradient = torch.func.jacrev(facts)
+        return facts(theta), gradient(theta), torch.func.jacrev(gradient)(theta)
+
+    for below, at, above in zip(jets(0.5 - 1e-7), jets(0.5), jets(0.5 + 1e-7), strict=True):
+        assert torch.allclose(below, above, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(at, (below + above) / 2, rtol=1e-5, atol=1e-5)
