@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 import mpmath as mp
+from mpmath.libmp.libhyper import NoConvergence
 
 GRID = [1e-4, 1e-2, 0.3, 1.0, 5.0, 100.0, 1e5]
 TAILS = [1e-12, 1e-6, 1e-3, 0.1, 0.5]  # on either side
@@ -59,7 +60,7 @@ def truth(a, b, y):
     """`log I, log(1 - I), dy/da, dy/db`."""
     try:
         return by_function(a, b, y)
-    except (mp.NoConvergence, ValueError):
+    except (NoConvergence, ValueError):
         return by_quadrature(a, b, y)
 
 
@@ -89,8 +90,10 @@ def by_quadrature(a, b, y):
         whole = lower[0] + upper[0]
         a, b, y = mp.mpf(a), mp.mpf(b), mp.mpf(y)
         x1, x0 = log_sigmoid(y), log_sigmoid(-y)
-        by_a = (mp.psi(0, a) - mp.psi(0, a + b) - x1) * lower[0] - lower[1]
-        by_b = (mp.psi(0, b) - mp.psi(0, a + b) - x0) * lower[0] - lower[2]
+        # From the smaller tail, where less cancels.
+        side, sign = (lower, 1) if lower[0] < upper[0] else (upper, -1)
+        by_a = sign * ((mp.psi(0, a) - mp.psi(0, a + b) - x1) * side[0] - side[1])
+        by_b = sign * ((mp.psi(0, b) - mp.psi(0, a + b) - x0) * side[0] - side[2])
         return [float(v) for v in (mp.log(lower[0] / whole), mp.log(upper[0] / whole), by_a, by_b)]
 
 

@@ -206,7 +206,7 @@ def _sided(a: Tensor, b: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
 
 
 def _scaled_tail(rule: _Rule, p: Tensor, q: Tensor, v: Tensor) -> Tensor:
-    (tail,) = _tails(rule, [(0, 0)], p + 1, q, v)
+    (tail,) = _tail_values(rule, [(0, 0)], p + 1, q, v)
     return (1 + (p + q) * torch.sigmoid(v) * tail) / p
 
 
