@@ -29,12 +29,18 @@ def launch(directory, *changes):
     return subprocess.run(command(directory, *changes), capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False)
 
 
+def assert_group_ended(out):
+    """Its threads too: they would abort a process that ends before them, now and then."""
+    assert re.findall(r"left: (.*)", out) == ["[]", "[]"]
+
+
 def test_two_processes_train_checkpoint_and_resume(tmp_path):
     straight = launch(tmp_path / "straight")
     assert straight.returncode == 0, straight.stderr[-3000:]
     assert sorted(re.findall(r"process (\d) finished 4", straight.stdout)) == ["0", "1"]
     assert len(set(re.findall(r"last noise (\[.*?\])", straight.stdout))) == 2
     assert re.findall(r"epoch (\d)/4", straight.stderr) == ["1", "2", "3", "4"]  # one of them prints
+    assert_group_ended(straight.stdout)
 
     for epochs in (2, 4):
         part = launch(tmp_path / "resumed", f"epochs={epochs}")
@@ -58,6 +64,7 @@ def test_two_processes_interrupted_and_resumed(tmp_path, number):
         out, _ = process.communicate(timeout=60)
     stops = re.findall(r"process \d stopped and saved at step (\d+)", out)
     assert len(stops) == 2
+    assert_group_ended(out)
     assert stops[0] == stops[1] == str(Run.open(tmp_path).read("last").state["step"])
     again = launch(tmp_path, f"epochs={int(stops[0]) // 4 + 2}", "patience=0")
     assert again.returncode == 0, again.stderr[-3000:]
@@ -68,6 +75,7 @@ def test_two_processes_diverge_together(tmp_path):
     done = launch(tmp_path, "learning_rate=1e38")
     assert done.returncode != 0
     assert len(re.findall(r"process \d .*? is not finite at step \d", done.stdout)) == 2
+    assert_group_ended(done.stdout)
 
 
 @pytest.mark.slow

@@ -1,9 +1,13 @@
 """A Gaussian-latent linear VAE of a few lines, and data for it: what the training tests train, here and in other processes."""
 
 import ast
+import atexit
 import math
 import os
+import signal
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -63,10 +67,30 @@ def train(directory, config=None, model=None, *, progress=False, rows=64, **crea
         return model, fit(model, data(rows), data(32, seed=4), config, run, progress=progress)
 
 
+def group_threads():
+    """The threads of a process group, where Linux lists them."""
+    names = []
+    for path in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # it ended meanwhile
+            names.append(path.read_text().strip())
+    return [name for name in names if "gloo" in name]
+
+
+def say_what_is_left():
+    """At Python's end: such threads would abort the process. One that was joined may be listed for a moment more."""
+    until = time.monotonic() + 5
+    while group_threads() and time.monotonic() < until:
+        time.sleep(0.01)
+    print(f"left: {group_threads()}")
+
+
 if __name__ == "__main__":  # a process of its own: toy.py DIRECTORY [name=value …], where a value is a Python literal
     directory, *given = sys.argv[1:]
     changes = {name: ast.literal_eval(value) for name, value in (text.split("=") for text in given)}
     rank = os.environ.get("RANK", "0")
+    atexit.register(say_what_is_left)  # before training registers anything: it is called last
+    for number in (signal.SIGINT, signal.SIGTERM):  # training listens; later, a process that stopped with the other may get its own
+        signal.signal(number, signal.SIG_IGN)
     model = toy()
     torch.manual_seed(int(rank))  # dropout draws from torch's own generator: other masks on each process
     try:

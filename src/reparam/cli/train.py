@@ -20,6 +20,7 @@ from reparam.models.evaluation import evaluate
 from reparam.models.trained import DataOptions, model_of, record
 from reparam.noise import Fresh
 from reparam.training import Result, Run, Training, fit
+from reparam.training.engine import leave
 
 __all__ = ["Outcome", "run"]
 
@@ -74,16 +75,13 @@ def run(name: str, words: Sequence[str]) -> None:
     remembered = record(name, model, training, options, data, splits)
     if outcome.force and not outcome.restart:
         _check_weights_fit(directory, model)
-    try:
-        with Run.create(directory, remembered, force=outcome.force, restart=outcome.restart) as made:
-            if made.aside:
-                print(f"The run that was here is now {made.aside}", flush=True)
-            result = fit(model, splits.train.x, splits.validation.x, training, made)
-            if first:
-                _conclude(made, result, splits, outcome, training)
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    with Run.create(directory, remembered, force=outcome.force, restart=outcome.restart) as made:
+        if made.aside:
+            print(f"The run that was here is now {made.aside}", flush=True)
+        result = fit(model, splits.train.x, splits.validation.x, training, made)
+        leave()  # all together: none waits while the first one concludes
+        if first:
+            _conclude(made, result, splits, outcome, training)
 
 
 def _check_weights_fit(directory: Path, model: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +16,7 @@ from reparam.training.config import Training
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["accelerator", "memory", "threads"]
+__all__ = ["accelerator", "leave", "memory", "threads"]
 
 
 @contextmanager
@@ -54,6 +56,8 @@ def memory(batch_size: int) -> Iterator[None]:
 def accelerator(config: Training) -> Accelerator:
     """The engine: device, processes and precision. It settles them once for a process.
 
+    A process group that it starts ends with the process, at the latest; see `leave`.
+
     Raises:
         BadInputError: for a device or precision that this machine lacks, or that is not the one this process settled on.
     """
@@ -65,10 +69,31 @@ def accelerator(config: Training) -> Accelerator:
     cpu = config.device == "cpu" or not cuda
     if config.precision == "fp16" and cpu:
         raise BadInputError("precision is fp16, which needs a GPU: give bf16 or no")
+    alone = not _in_group()
+    if torch.distributed.is_available():
+        # Its functions have the group there is at this import as a default argument. Torch imports it for the first model shared
+        # among processes, and those defaults would keep the group, and its threads, after its end: so import it before.
+        import_module("torch.distributed.nn.functional")
     try:
         made = Accelerator(cpu=cpu, mixed_precision=config.precision)
     except ValueError as error:
         raise BadInputError(f"this process cannot train in precision {config.precision} on {config.device}: {error}") from error
+    if alone and _in_group():
+        atexit.register(leave)
     if (made.device.type == "cpu") != cpu:
         raise BadInputError(f"this process already trains on {made.device.type}: use another one for {config.device}")
     return made
+
+
+def leave() -> None:
+    """End this process's part in the process group, if it is in one: no process can train with others after that.
+
+    The group's threads may hold the tensors of a collective that is over for a while. One that lets go of them after Python's end
+    aborts the process; when nothing refers to the group any more, they are joined.
+    """
+    if _in_group():
+        torch.distributed.destroy_process_group()
+
+
+def _in_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -52,7 +52,8 @@ def fit(model: nn.Module, train: Tensor, validation: Tensor, config: Training, r
     and with several processes the caller seeds each differently.
 
     Several processes come from `torchrun --nproc-per-node 2`, or `accelerate launch --multi_gpu --num_processes 2` (on CPUs
-    too, with `device="cpu"`: without MPI, that launcher's `--cpu` starts a single process).
+    too, with `device="cpu"`: without MPI, that launcher's `--cpu` starts a single process). The process group that they make here
+    ends when the process does; one that the caller made is the caller's to end.
 
     A step whose loss or gradient is not finite makes no update: the state before it is saved and training stops. SIGINT and
     SIGTERM finish the step, save, and raise; a second signal raises at once.
@@ -75,7 +76,10 @@ def fit(model: nn.Module, train: Tensor, validation: Tensor, config: Training, r
     """
     with engine.threads(config.threads), engine.memory(config.batch_size), Signals() as signals:
         loop = _Loop(model, train, validation, config, run, signals)
-        return loop.run_to_the_end(progress)
+        try:
+            return loop.run_to_the_end(progress)
+        finally:  # a traceback keeps the loop, which would keep the process group from ending
+            del loop.prepared, loop.accelerator
 
 
 class _Loop:
