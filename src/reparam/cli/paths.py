@@ -106,12 +106,9 @@ def _is_implicit(x: Tensor) -> bool:
 
 
 def _has_second_derivatives(x: Tensor, inputs: list[Tensor]) -> bool:
-    first = torch.autograd.grad(x.sum(), inputs, create_graph=True, allow_unused=True)
-    slope = torch.stack([g.square().sum() for g in first if g is not None]).sum()
-    if not slope.requires_grad:  # they are zero
-        return True
-    second = torch.autograd.grad(slope, inputs, allow_unused=True)
-    return all(bool(g.isfinite().all()) for g in second if g is not None)
+    """Whether the first derivatives are functions of the inputs again, or those of a location, which are one."""
+    slopes = torch.autograd.grad(x.sum(), inputs, create_graph=True, allow_unused=True)
+    return all(slope is None or slope.requires_grad or bool((slope == 1).all()) for slope in slopes)
 
 
 def _takes_half_precision(d: Distribution) -> bool:
