@@ -208,9 +208,9 @@ def continuous_bernoulli_path(d: ContinuousBernoulli) -> Path:
         # The law of x with logits l is that of 1 - x with logits -l: exponents stay negative.
         flip = logits > 0
         m = -logits.abs()
-        y = torch.where(flip, 1 - x, x)
+        y, rest = torch.where(flip, 1 - x, x), torch.where(flip, x, 1 - x)
         below = y * exprel(m * y) / exprel(m)
-        above = torch.exp(m * y) * (1 - y) * exprel(m * (1 - y)) / exprel(m)
+        above = torch.exp(m * y) * rest * exprel(m * rest) / exprel(m)
         lower, upper = torch.where(flip, above, below), torch.where(flip, below, above)
         half = lower > 0.5
         return _hazard(half, torch.where(half, upper, lower))
