@@ -20,10 +20,17 @@ def blocks(language):
                 yield pytest.param(match[2], line, id=f"{page.relative_to(ROOT)}:{line}")
 
 
-@pytest.mark.parametrize(("code", "line"), list(blocks("python")))
-def test_python_block_runs(code, line, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")], ids=lambda page: page.name
+)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    """One after the other, as a reader would."""
     monkeypatch.chdir(tmp_path)
-    exec(compile("\n" * (line - 1) + code, "documentation", "exec"), {"__name__": "documentation"})
+    names = {"__name__": "documentation"}
+    for block in blocks("python"):
+        code, line = block.values
+        if block.id.startswith(f"{page.relative_to(ROOT)}:"):
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
 
 
 @pytest.mark.parametrize(("code", "line"), list(blocks("bash")))

@@ -58,7 +58,7 @@ def check_path(make: Callable[..., Distribution], *parameters: Any, **known: Unp
               tensors; without it the law's own `cdf` is taken, where there is one;
             - `scores`: for a vector law `scores(x, *parameters)`, values that are independent and uniform if the samples `x`
               follow it;
-            - `draws`: samples for the statistical checks; with the 100000 of the default a scale off by 4 % is caught;
+            - `draws`: samples for the statistical checks; with the 100000 of the default a scale off by 3 % is caught;
             - `seed`: of the generator that everything random comes from;
             - `single`, `half`: False where float32 or half precision cannot hold the law at these parameters;
             - `backend`: of `torch.compile`, "aot_eager" say, to try that too, which takes seconds;
