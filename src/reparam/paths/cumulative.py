@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Transform, TransformedDistribution
 from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
-from torch.distributions.transforms import CumulativeDistributionTransform, _InverseTransform
+from torch.distributions.transforms import CumulativeDistributionTransform, SigmoidTransform, _InverseTransform
 
 from reparam.noise import EXPONENTIAL, NORMAL, UNIFORM, Kind, reflect_exponential
 from reparam.paths.compose import STEPS, step, steps, transformed_path
@@ -290,7 +290,7 @@ class UnivariateLaw:
         low, high = (torch.as_tensor(e, dtype=x.dtype, device=x.device) for e in ends(support_of(self.base)))
         for transform in self.transforms:
             x = step(transform, x)
-            first, last = transform(low), transform(high)
+            first, last = (torch.sigmoid(e) if type(transform) is SigmoidTransform else transform(e) for e in (low, high))
             low, high = torch.minimum(first, last), torch.maximum(first, last)
         return torch.where(within, x, torch.where(outside, math.nan, torch.where(p == lower, low, high)))
 

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.constraints import Constraint
 
 from reparam.noise import UNIFORM, Fresh, Noise, readable
+from reparam.paths.cumulative import trusting
 from reparam.paths.parameters import check_parameters, map_parameters
 from reparam.paths.path import HALF, NoPathError, Path, bounds, representable, support_of
 
@@ -103,18 +104,18 @@ def _from_distribution(d: Distribution) -> Path:
     if not dtypes.isdisjoint(HALF):
         raise TypeError(f"{type(d).__name__} has parameters in half precision: an implicit path takes float32 or float64")
     found: list[Tensor] = []
-    trusting = map_parameters(d, lambda t: found.append(t) or t)  # type: ignore[func-returns-value]
-    trusting._validate_args = False
+    d = map_parameters(d, lambda t: found.append(t) or t)  # type: ignore[func-returns-value]
+    law = trusting(d)
     noise = _noise(d.batch_shape, [t for t in found if t.is_floating_point()])
-    law = _Univariate(trusting.cdf, lambda x: trusting.log_prob(x).exp(), support_of(d))
+    univariate = _Univariate(law.cdf, lambda x: law.log_prob(x).exp(), support_of(d))
 
     def own_sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:
         if generator is not None:  # which torch's samplers do not take
-            return law.solve(noise.draw(rows, source=Fresh(generator)))
+            return univariate.solve(noise.draw(rows, source=Fresh(generator)))
         return d.sample(rows)
 
     brings_one = type(d).sample is not Distribution.sample
-    made = _path(lambda i, before: law, noise, False, own_sample if brings_one else None)
+    made = _path(lambda i, before: univariate, noise, False, own_sample if brings_one else None)
     _try(made, noise, [t for t in found if t.requires_grad])
     return made
 
