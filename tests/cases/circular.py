@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.special as sp
+import scipy.stats as st
 import torch
 import torch.distributions as td
 from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 
 from cases.case import Case
+from reparam.distributions.exponentially_modified_normal import ExponentiallyModifiedNormal
 from reparam.distributions.hyperspherical_uniform import unit
+from reparam.distributions.inverse_gaussian import InverseGaussian
 from reparam.distributions.power_spherical import PowerSpherical
+from reparam.distributions.projected_normal import ProjectedNormal
+from reparam.distributions.skew_normal import SkewNormal
 from reparam.distributions.von_mises_fisher import VonMisesFisher
 
 
@@ -74,10 +79,72 @@ class VonMisesLaw:
         return self.loc + self.angle.isf(2 * np.asarray(q))
 
 
+class TailsLaw:
+    """A law from the logs of its two tails: quantiles by bisection."""
+
+    def ppf(self, p):
+        return np.vectorize(lambda p: brentq(lambda y: self.log_tails(y)[0] - np.log(p), *self.ends, xtol=1e-15, rtol=1e-14))(p)
+
+    def isf(self, q):
+        return np.vectorize(lambda q: brentq(lambda y: self.log_tails(y)[1] - np.log(q), *self.ends, xtol=1e-15, rtol=1e-14))(q)
+
+    def cdf(self, x):
+        return np.exp(self.log_tails(x)[0])
+
+
+class InverseGaussianLaw(TailsLaw):
+    """In the arguments of the normal tails; the upper one as an integral where it would cancel."""
+
+    def __init__(self, loc, concentration):
+        self.loc, self.phi, self.ends = loc, concentration / loc, (loc * 1e-9, loc * 1e9)
+
+    def log_tails(self, x):
+        s = np.sqrt(x / self.loc)
+        a, b = np.sqrt(self.phi) * (s - 1 / s), np.sqrt(self.phi) * (s + 1 / s)
+        lower = np.logaddexp(sp.log_ndtr(a), 2 * self.phi + sp.log_ndtr(-b))
+        nodes, weights = np.polynomial.legendre.leggauss(30)
+        t = np.asarray(a)[..., None] + np.asarray(b - a)[..., None] * (nodes + 1) / 2
+        # M(a) - M(b), with -M' = 1 - t M the integral over u of u exp(-u^2/2 - t u)
+        u, w = (nodes + 1) * 20, weights * 20
+        grid = (np.asarray(w) * u * np.exp(-(u**2) / 2 - np.maximum(t, -5)[..., None] * u)).sum(-1)
+        upper = -(np.asarray(a) ** 2) / 2 - np.log(2 * np.pi) / 2 + np.log((weights * grid).sum(-1) * (b - a) / 2)
+        return lower, np.where(np.asarray(a) > 0, upper, np.log1p(-np.minimum(np.exp(lower), 1 - 1e-16)))
+
+
+class SkewNormalLaw:
+    """From Owen's function in the middle; the narrow tail by an integral."""
+
+    def __init__(self, loc, scale, a):
+        self.loc, self.scale, self.a = loc, scale, a
+
+    def cdf(self, x):
+        z = (x - self.loc) / self.scale
+        return sp.ndtr(z) - 2 * sp.owens_t(z, self.a)
+
+    def _log_lower(self, z, a):
+        nodes, weights = np.polynomial.legendre.leggauss(400)
+        t = z - 15 * (nodes + 1)
+        return np.log((weights * 15 * 2 * np.exp(-(t**2) / 2 + sp.log_ndtr(a * t)) / np.sqrt(2 * np.pi)).sum())
+
+    def _quantile(self, p, a):
+        return np.vectorize(lambda p: brentq(lambda z: self._log_lower(z, a) - np.log(p), -12.0, 12.0, xtol=1e-15, rtol=1e-14))(p)
+
+    def ppf(self, p):
+        return self.loc + self.scale * self._quantile(p, self.a)
+
+    def isf(self, q):
+        return self.loc - self.scale * self._quantile(q, -self.a)
+
+
 UNIVARIATE: list[Case] = [
     Case("von mises", td.VonMises, (0.0, 3.0), VonMisesLaw, draws=100_000),
     Case("von mises, concentrated", td.VonMises, (0.0, 40.0), VonMisesLaw, draws=100_000),
     Case("von mises, flat", td.VonMises, (0.0, 0.05), VonMisesLaw, draws=100_000),
+    Case("inverse gaussian", InverseGaussian, (1.3, 2.0), InverseGaussianLaw, draws=100_000),
+    Case("inverse gaussian, heavy", InverseGaussian, (1.5, 0.1), InverseGaussianLaw, draws=100_000),
+    Case("inverse gaussian, narrow", InverseGaussian, (1.5, 50.0), InverseGaussianLaw, draws=100_000),
+    Case("skew normal", SkewNormal, (0.3, 1.5, 2.0), SkewNormalLaw, draws=30_000),
+    Case("skew normal, negative", SkewNormal, (0.3, 1.5, -0.7), SkewNormalLaw, draws=30_000),
 ]
 
 
@@ -106,12 +173,24 @@ _fisher_scores = _around(lambda t, k, d: AngleLaw(k, d - 2).cdf(t))
 _power_scores = _around(lambda t, k, d: sp.betainc((d - 1) / 2, (d - 1) / 2 + k, np.sin(t / 2) ** 2))
 
 
+def _projected_scores(x, loc):
+    """Across is uniform, and the cosine c is the law of (m + z) / sqrt((m + z)^2 + R^2): by quadrature over R."""
+    m = float(torch.linalg.vector_norm(loc))
+    axis = loc / m
+    c = (x[::2] @ axis).clamp(-1, 1).numpy()
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    r = (nodes + 1) * 5  # the length across is of Rayleigh's law in three dimensions
+    cot = c / np.sqrt(1 - c**2)
+    law = sum(w * 5 * q * np.exp(-(q**2) / 2) * sp.ndtr(cot * q - m) for q, w in zip(r, weights, strict=True))
+    return torch.cat([torch.from_numpy(law), _across(x[1::2], axis)])
+
+
 def fisher(v, k):
-    return VonMisesFisher(unit(v), k)
+    return VonMisesFisher(v, k, validate_args=False)
 
 
 def power(v, k):
-    return PowerSpherical(unit(v), k)
+    return PowerSpherical(v, k, validate_args=False)
 
 
 LOC = [0.3, -1.0, 2.0]
@@ -123,6 +202,14 @@ VECTOR: list[Case] = [
     Case("von mises-fisher, 5", fisher, ([*LOC, 0.1, -0.5], 20.0), scores=_fisher_scores, pull=False, draws=100_000),
     Case("von mises-fisher, 50", fisher, (LONG, 30.0), scores=_fisher_scores, pull=False, draws=20_000),
     Case("power spherical", power, (LOC, 2.0), scores=_power_scores, pull=False, draws=100_000),
+    Case("projected normal", ProjectedNormal, (LOC,), scores=_projected_scores, pull=False),
+    Case(
+        "exponentially modified normal",
+        ExponentiallyModifiedNormal,
+        (0.3, 1.5, 0.7),
+        scores=lambda x, m, s, r: torch.from_numpy(st.exponnorm(1 / float(r * s), float(m), float(s)).cdf(x.numpy())),
+        pull=False,
+    ),
     Case("power spherical, circle", power, ([1.0, -0.2], 30.0), scores=_power_scores, pull=False, draws=100_000),
 ]
 
@@ -134,6 +221,12 @@ EXTREME: list[Case] = [
         for v in ([1.0, 0.0], [0.0, 0.0, -1.0], LONG)
         for k in (1e-6, 1e8)
     ],
+    Case("inverse gaussian, very heavy", InverseGaussian, (1.0, 1e-4)),
+    Case("inverse gaussian, very narrow", InverseGaussian, (1.0, 1e6)),
+    Case("skew normal, half", SkewNormal, (0.0, 1.0, 1e4)),
+    Case("skew normal, other half", SkewNormal, (0.0, 1.0, -1e4)),
+    Case("exponentially modified normal, fast", ExponentiallyModifiedNormal, (0.0, 1.0, 1e4)),
+    Case("projected normal, far", ProjectedNormal, ([1e3, 0.0, 10.0],)),
     Case("power spherical 1e-6", power, (LOC, 1e-6)),
     Case("power spherical 1e6", power, (LOC, 1e6)),
 ]

@@ -22,7 +22,8 @@ class _UnitVector(constraints.Constraint):
 
     def check(self, value: Tensor) -> Tensor:
         slack = 16 * torch.finfo(value.dtype).eps
-        return (torch.linalg.vector_norm(value.float() if value.element_size() < 4 else value, dim=-1) - 1).abs() <= slack
+        length: Tensor = torch.linalg.vector_norm(value.float() if value.element_size() < 4 else value, dim=-1)
+        return (length - 1).abs() <= slack
 
 
 unit_vector = _UnitVector()
@@ -46,7 +47,8 @@ def directed(loc: Tensor, cosine: Tensor, sine: Tensor, noise: Tensor) -> Tensor
 
     Args:
         loc: of shape `batch + (d,)`.
-        cosine, sine: those of the angle, of shape `rows + batch`.
+        cosine: that of the angle, of shape `rows + batch`.
+        sine: that of the angle, of shape `rows + batch`.
         noise: of shape `rows + batch + (d - 1,)`.
     """
     mu = unit(loc)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
-from reparam.distributions.hyperspherical_uniform import HypersphericalUniform, directed, log_sphere, unit, unit_vector
+from reparam.distributions.hyperspherical_uniform import HypersphericalUniform, directed, unit, unit_vector
 from reparam.distributions.law import Law
 from reparam.noise import NORMAL
 from reparam.paths.path import Path, noise_like, path
@@ -107,6 +107,6 @@ def power_spherical_path(d: PowerSpherical) -> Path:
     return Path(noise_like(loc, NORMAL), push)
 
 
-@register_kl(PowerSpherical, HypersphericalUniform)
+@register_kl(PowerSpherical, HypersphericalUniform)  # type: ignore[untyped-decorator]
 def _kl_uniform(p: PowerSpherical, q: HypersphericalUniform) -> Tensor:
     return q.entropy() - p.entropy()

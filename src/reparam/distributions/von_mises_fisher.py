@@ -116,7 +116,7 @@ def von_mises_fisher_path(d: VonMisesFisher) -> Path:
     return Path(noise, push, None, sample)
 
 
-@register_kl(VonMisesFisher, VonMisesFisher)
+@register_kl(VonMisesFisher, VonMisesFisher)  # type: ignore[untyped-decorator]
 def _kl(p: VonMisesFisher, q: VonMisesFisher) -> Tensor:
     deficit = mean_cosine_deficit(p.concentration, p._n)
     between = (p.loc - q.loc).square().sum(-1) / 2
@@ -124,6 +124,6 @@ def _kl(p: VonMisesFisher, q: VonMisesFisher) -> Tensor:
     return cross - p.entropy()
 
 
-@register_kl(VonMisesFisher, HypersphericalUniform)
+@register_kl(VonMisesFisher, HypersphericalUniform)  # type: ignore[untyped-decorator]
 def _kl_uniform(p: VonMisesFisher, q: HypersphericalUniform) -> Tensor:
     return q.entropy() - p.entropy()

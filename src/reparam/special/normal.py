@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reparam.special.slopes import with_slopes
 
-__all__ = ["hazard_from_normal", "log_ndtr", "log_ndtri", "normal_from_hazard", "normal_ratio"]
+__all__ = ["hazard_from_normal", "log_ndtr", "log_ndtri", "normal_excess", "normal_from_hazard", "normal_ratio"]
 
 _FAR = 5.0  # beyond it the continued fraction is exact after so many terms
 _TERMS = 28
@@ -49,12 +49,7 @@ def normal_ratio(z: Tensor) -> Tensor:
         >>> normal_ratio(torch.tensor([-1e4, 0.0, 9.0]))
         tensor([1.0000e+04, 7.9788e-01, 1.0280e-18])
     """
-    far = z < -_FAR
-    # Laplace's continued fraction, x + 1/(x + 2/(x + 3/(x + ...))): exact in every derivative, where z + ratio would cancel.
-    x = torch.where(far, -z, _FAR)
-    rest = x
-    for k in range(_TERMS, 0, -1):
-        rest = x + k / rest
+    far, excess = _far_excess(z)
     near = torch.where(far, 0.0, z)
     with torch.no_grad():
         at = near.detach()
@@ -62,7 +57,33 @@ def normal_ratio(z: Tensor) -> Tensor:
         above = at.clamp(min=0.0)
         upper = torch.exp(-above * above / 2) / (math.sqrt(math.pi / 2) * (1 + torch.erf(above / math.sqrt(2))))
         value = torch.where(at < 0, lower, upper)
-    return torch.where(far, rest, with_slopes(value, lambda ratio, z: (-ratio * (z + ratio),), near))
+    return torch.where(far, excess - z, with_slopes(value, lambda ratio, z: (-ratio * (z + ratio),), near))
+
+
+def normal_excess(z: Tensor) -> Tensor:
+    """`normal_ratio(z) + z`, about `-1/z` in the far lower tail, where the difference would cancel.
+
+    Example:
+        >>> import torch
+        >>> normal_excess(torch.tensor([-1e4, 0.0]))
+        tensor([1.0000e-04, 7.9788e-01])
+    """
+    far, excess = _far_excess(z)
+    near = torch.where(far, 0.0, z)
+    return torch.where(far, excess, normal_ratio(near) + near)
+
+
+def _far_excess(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether `z` is far below zero, and there the excess by Laplace's continued fraction, `1/(x + 2/(x + 3/(x + ...)))`.
+
+    It is exact in every derivative, where `z + ratio` would cancel.
+    """
+    far = z < -_FAR
+    x = torch.where(far, -z, _FAR)
+    rest = x
+    for k in range(_TERMS, 1, -1):
+        rest = x + k / rest
+    return far, 1 / rest
 
 
 def log_ndtri(log_p: Tensor) -> Tensor:
