@@ -4,12 +4,15 @@ from reparam.distributions.asymmetric_laplace import AsymmetricLaplace
 from reparam.distributions.beta_prime import BetaPrime
 from reparam.distributions.chi import Chi
 from reparam.distributions.delta import Delta
+from reparam.distributions.exponentially_modified_normal import ExponentiallyModifiedNormal
 from reparam.distributions.frechet import Frechet
 from reparam.distributions.gaussian_copula import GaussianCopula
 from reparam.distributions.generalized_extreme_value import GeneralizedExtremeValue
 from reparam.distributions.generalized_normal import GeneralizedNormal
 from reparam.distributions.gompertz import Gompertz
 from reparam.distributions.hyperbolic_secant import HyperbolicSecant
+from reparam.distributions.hyperspherical_uniform import HypersphericalUniform
+from reparam.distributions.inverse_gaussian import InverseGaussian
 from reparam.distributions.inverse_wishart import InverseWishart
 from reparam.distributions.johnson_su import JohnsonSU
 from reparam.distributions.law import Law, Univariate
@@ -26,24 +29,31 @@ from reparam.distributions.maxwell import Maxwell
 from reparam.distributions.moyal import Moyal
 from reparam.distributions.multivariate_student_t import MultivariateStudentT
 from reparam.distributions.nakagami import Nakagami
+from reparam.distributions.power_spherical import PowerSpherical
+from reparam.distributions.projected_normal import ProjectedNormal
 from reparam.distributions.rayleigh import Rayleigh
 from reparam.distributions.sinh_arcsinh import SinhArcsinh
+from reparam.distributions.skew_normal import SkewNormal
 from reparam.distributions.tanh_normal import TanhNormal
 from reparam.distributions.triangular import Triangular
 from reparam.distributions.truncated import Truncated
 from reparam.distributions.truncated_normal import TruncatedNormal
+from reparam.distributions.von_mises_fisher import VonMisesFisher
 
 __all__ = [
     "AsymmetricLaplace",
     "BetaPrime",
     "Chi",
     "Delta",
+    "ExponentiallyModifiedNormal",
     "Frechet",
     "GaussianCopula",
     "GeneralizedExtremeValue",
     "GeneralizedNormal",
     "Gompertz",
     "HyperbolicSecant",
+    "HypersphericalUniform",
+    "InverseGaussian",
     "InverseWishart",
     "JohnsonSU",
     "LKJ",
@@ -60,11 +70,15 @@ __all__ = [
     "Moyal",
     "MultivariateStudentT",
     "Nakagami",
+    "PowerSpherical",
+    "ProjectedNormal",
     "Rayleigh",
     "SinhArcsinh",
+    "SkewNormal",
     "TanhNormal",
     "Triangular",
     "Truncated",
     "TruncatedNormal",
     "Univariate",
+    "VonMisesFisher",
 ]
