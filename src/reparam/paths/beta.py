@@ -125,8 +125,8 @@ def dirichlet_path(d: Dirichlet) -> Path:
 def ratio_of_gammas(d: Distribution) -> Path:
     """The path of a Beta or a Dirichlet distribution through independent gammas: `x = softmax(w)`, `w` their logs.
 
-    Right, and of higher variance than the default: for Beta(2, 3) and the mean of `x^2` about twice it. The noise of Beta has one
-    more dimension, of two.
+    Right, and of higher variance than the default: for the mean of Beta(2, 3) 2.4 times in the first parameter and 1.5 times in
+    the second. The noise of Beta has one more dimension, of two.
 
     Args:
         d: a Beta or a Dirichlet distribution, batched as may be.

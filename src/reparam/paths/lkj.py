@@ -36,7 +36,7 @@ def lkj_cholesky_path(d: LKJCholesky) -> Path:
     def finish(y: Tensor) -> Tensor:
         y = torch.where(below, y[..., place], 0.0)
         log_cut = torch.where(below, math.log(2.0) + (logsigmoid(y) + logsigmoid(-y)) / 2, 0.0)
-        left = exp_as(log_cut.cumsum(-1) - log_cut, concentration.dtype)
+        left = exp_as(pad(log_cut.cumsum(-1)[..., :-1], [1, 0]), concentration.dtype)
         return torch.where(below, torch.tanh(y / 2).to(left.dtype) * left, torch.where(diagonal, left, 0.0))
 
     def pull(factor: Tensor) -> Tensor:

@@ -57,7 +57,8 @@ def log_chi_square(df: Tensor, z: Tensor) -> Tensor:
 def normal_over_chi(d: Distribution) -> Path:
     """The path of Student's t as a normal variable over the root of an independent chi-squared one: `t = z / sqrt(chi2 / df)`.
 
-    Right, and of higher variance than the default; the noise has one more dimension, of two.
+    Right, and for more than a few degrees of freedom of higher variance than the default: for the mean of the cosine 5.6 times
+    for `df = 30` and 1.9 times for `df = 10`, but 0.8 times for `df = 3`. The noise has one more dimension, of two.
 
     Args:
         d: a `StudentT` distribution, batched as may be.
