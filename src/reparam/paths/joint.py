@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial, singledispatch
 from typing import TypeVar, cast
@@ -43,6 +42,7 @@ from torch.nn.functional import logsigmoid
 from reparam.noise import EXPONENTIAL, Source, as_rows, as_source, reflect_exponential
 from reparam.paths.beta import log_dirichlet_path, logit_beta_path
 from reparam.paths.compose import step, steps, transformed_path
+from reparam.paths.cumulative import trusting
 from reparam.paths.gamma import exp_as, log_gamma_push, log_gamma_sample
 from reparam.paths.parameters import check_parameters, map_parameters
 from reparam.paths.path import HALF, NoPathError, OwnSamplerError, Path, noise_like, overrides, path, representable, support_of
@@ -143,9 +143,7 @@ def _draw(d: Distribution, rows: torch.Size, source: Source | None) -> Tensor:
 
 def _by_value(d: Distribution, rows: torch.Size, source: Source | None) -> Pair:
     x = _draw(d, rows, source)
-    trusting = copy.copy(d)  # a point of a simplex may miss torch's check by rounding
-    trusting._validate_args = False
-    return x, trusting.log_prob(x)
+    return x, trusting(d).log_prob(x)  # a point of a simplex may miss torch's check by rounding
 
 
 sample_and_log_prob = _Joint()
