@@ -73,7 +73,10 @@ class SkewNormal(Univariate):
 
 @path.register
 def skew_normal_path(d: SkewNormal) -> Path:
-    """`x = loc + scale * z`: `z` is solved for on the smaller tail, its slope in the skewness is closed. Fresh samples are made of two normal variables."""
+    """`x = loc + scale * z`: `z` is solved for on the smaller tail, its slope in the skewness is closed.
+
+    Fresh samples are made of two normal variables each.
+    """
     loc, scale, a = d.loc, d.scale, d.skewness
 
     def push(eps: Tensor) -> Tensor:
