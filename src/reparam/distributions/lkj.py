@@ -8,10 +8,11 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.distributions import LKJCholesky, constraints
+from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from reparam.distributions.law import Law
+from reparam.paths.lkj import lkj_vine_path
 from reparam.paths.path import Path, path
 
 __all__ = ["LKJ", "correlation"]
@@ -112,7 +113,7 @@ class LKJ(Law):
 @path.register
 def lkj_path(d: LKJ) -> Path:
     """`R = L L'`, `L` by the path of the factor."""
-    base = path.part(LKJCholesky(d.dim, d.concentration, validate_args=False))
+    base = lkj_vine_path(d.dim, d.concentration)
     one = torch.eye(d.dim, dtype=torch.bool, device=d.concentration.device)
     pull, fast = cast(Inverse, base.pull), cast(Sampler, base.sample)
 

@@ -15,9 +15,16 @@ from reparam.paths.gamma import exp_as
 from reparam.paths.path import Path, noise_like, path
 from reparam.special.beta import log_betaincc, logit_beta_quantile
 
+__all__ = ["lkj_vine_path"]
+
 
 @path.register
 def lkj_cholesky_path(d: LKJCholesky) -> Path:
+    """The C-vine, of which the Cholesky factor is made."""
+    return lkj_vine_path(d.dim, d.concentration)
+
+
+def lkj_vine_path(dim: int, concentration: Tensor) -> Path:
     """The C-vine: row `i` of the factor breaks a stick of length one by partial correlations `r_ij = tanh(y_ij / 2)`.
 
     `L_ij = r_ij prod_{m<j} sqrt(1 - r_im^2)`, and `(1 + r_ij) / 2` is of law Beta(b, b), `b = concentration + (dim - 2 - j) / 2` in
@@ -26,7 +33,6 @@ def lkj_cholesky_path(d: LKJCholesky) -> Path:
     Source: Lewandowski, Kurowicka and Joe (2009), "Generating random correlation matrices based on vines and extended onion
     method", section 2.4.
     """
-    dim, concentration = d.dim, d.concentration
     row, column = torch.tril_indices(dim, dim, -1, device=concentration.device)
     index = torch.arange(dim, device=concentration.device)
     below, diagonal = index < index[:, None], index == index[:, None]
