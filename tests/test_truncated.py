@@ -145,16 +145,16 @@ def quantile(loc, scale, low, high, eps):
 @pytest.mark.parametrize(
     "parameters",
     [(0.0, 1.0, 40.0, 41.0), (0.0, 1.0, -41.0, -40.0), (0.0, 1.0, 38.0, 38.001), (-40.0, 1.0, 0.0, 2.0), (0.3, 1.2, -1.0, 2.0),
-     (0.0, 1.0, 1.0, 1.5), (0.5, 2.0, -9.0, -1.0)],
+     (0.0, 1.0, 1.0, 1.5), (0.5, 2.0, -9.0, -1.0), (0.0, 1.0, -1e-4, 1e-4), (0.3, 1.2, 0.2999, 0.303), (0.3, 1.2, 0.3, 1.4),
+     (0.3, 1.2, -0.8, 0.31)],
     ids=str,
 )  # fmt: skip
 def test_gradients_in_all_four_parameters(parameters):
     """Each partial derivative of each sample against differences of the 60-digit quantile.
 
-    Where the mode is inside, `dx/dloc` and `dx/dscale` are differences of numbers about one.
+    Where the mode is inside, `dx/dscale` is a difference of numbers of the width of the window, `dx/dloc` in a wide one too.
     """
-    loc, _, low, high = parameters
-    rounding = 1e-14 if low < loc < high else 1e-18
+    loc, scale, low, high = parameters
     eps = [1e-6, 0.1, 0.7, 2.0, 10.0]
     leaves = [torch.tensor(v, dtype=torch.float64).expand(len(eps)).clone().requires_grad_() for v in parameters]
     x = rp.path(TruncatedNormal(*leaves)).push(torch.tensor(eps, dtype=torch.float64))
@@ -162,6 +162,7 @@ def test_gradients_in_all_four_parameters(parameters):
     h = mp.mpf(10) ** -15
     for i, e in enumerate(eps):
         for k in range(4):
+            rounding = 1e-18 if not low < loc < high or (k == 0 and high - low < scale) else 2e-14 * min(high - low, 1)
             moved = [[mp.mpf(v) + s * h * (j == k) for j, v in enumerate(parameters)] for s in (1, -1)]
             exact = (quantile(*moved[0], e) - quantile(*moved[1], e)) / (2 * h)
             assert abs(float(found[k][i]) - exact) < 1e-10 * abs(exact) + rounding, (i, k, float(found[k][i]), float(exact))
@@ -289,3 +290,15 @@ def test_derivatives_are_smooth_where_the_mode_leaves_the_window(bound):
     for below, at, above in zip(jets(0.5 - 1e-7), jets(0.5), jets(0.5 + 1e-7), strict=True):
         assert torch.allclose(below, above, rtol=1e-5, atol=1e-5)
         assert torch.allclose(at, (below + above) / 2, rtol=1e-5, atol=1e-5)
+
+
+def test_a_law_that_is_flat_in_its_window():
+    leaves = [torch.tensor(v, requires_grad=True) for v in (0.0, 1e30, -1.0, 2.0)]
+    d = TruncatedNormal(*leaves)
+    u = torch.tensor([1e-6, 0.25, 0.9])
+    x = rp.path(d).push(-torch.log1p(-u))
+    assert torch.allclose(x, -1 + 3 * u, atol=1e-6)
+    by_loc, by_scale, by_low, by_high = torch.autograd.grad(x.sum(), leaves)
+    assert by_loc.abs() < 1e-6
+    assert by_scale.abs() < 1e-6
+    assert torch.allclose(torch.stack([by_low, by_high]), torch.stack([(1 - u).sum(), u.sum()]))

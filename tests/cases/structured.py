@@ -201,7 +201,7 @@ EXTREME: list[Case] = [
     ],
     Case("truncated normal, positive at -1e6", lambda m, s: TruncatedNormal(m, s, 0.0), (-1e6, 1.0)),
     Case("truncated normal, all of it", lambda m, s: TruncatedNormal(m, s, -math.inf, math.inf), (0.0, 1.0)),
-    Case("truncated normal, flat", TruncatedNormal, (0.0, 1e30, -1.0, 2.0)),
+    Case("truncated normal, flat", TruncatedNormal, (0.0, 1e3, -1.0, 2.0)),
     Case("truncated, cauchy far out", lambda m, s, a: Truncated(td.Cauchy(m, s), a), (0.0, 1.0, 1e10)),
     Case("truncated, gumbel far out", lambda m, s, a, b: Truncated(td.Gumbel(m, s), a, b), (0.0, 1.0, 50.0, 51.0)),
     Case("truncated, exponential far out", lambda r, a: Truncated(td.Exponential(r), a), (1.0, 200.0)),

@@ -4,7 +4,9 @@ With the mode `m`, the point of the window nearest to `loc`, and `t = (x - m) / 
 
     exp(-s |t| - t^2 / 2),   low <= x <= high,   s = |m - loc| / scale,
 
-and everything is made of its moments on either side of the mode: sums of positive terms, where nothing cancels.
+and everything is made of its moments on either side of the mode: sums of positive terms, where nothing cancels. In a window around
+`loc` that is narrower than a deviation `m` is the lower end and `s = (low - loc) / scale`, since a small change of `loc` moves
+nothing there, and as the origin it would move everything.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ _FAR = 40.0
 
 
 def _moment(k: int, d: Tensor, s: Tensor) -> Tensor:
-    """`∫_0^d v^k exp(-s v - v^2/2) dv` to full relative precision, for `0 <= d <= 40` and `s >= 0`."""
+    """`∫_0^d v^k exp(-s v - v^2/2) dv` to full relative precision, for `0 <= d <= 40` and `s > -1`."""
     with torch.no_grad():
         end = torch.minimum(d, 2 * _FAR / (s + torch.hypot(s, torch.full_like(s, math.sqrt(2 * _FAR)))))
         value = _integral(_LONG, k, end, s)
@@ -59,13 +61,13 @@ class _Window:
     """The law of `t`, `exp(-s |t| - t^2/2)` on `[-below, above]`: both are not negative, and one is zero where `s` is not.
 
     Attributes:
-        mode: of `x`.
-        s: how fast the density falls from the mode.
-        below: from the mode to the lower end, in standard deviations, at most 40.
-        above: from the mode to the upper end.
+        origin: the `x` where `t` is zero, as a rule the mode.
+        s: how fast the density falls from there; where it is the lower end of a narrow window, above -1.
+        below: from the origin to the lower end, in standard deviations, at most 40.
+        above: from the origin to the upper end.
     """
 
-    mode: Tensor
+    origin: Tensor
     s: Tensor
     below: Tensor
     above: Tensor
@@ -159,25 +161,26 @@ class TruncatedNormal(Univariate):
         return new
 
     def _window(self) -> _Window:
-        right, left = self.low > self.loc, self.high < self.loc  # of loc
-        mode = torch.where(right, self.low, torch.where(left, self.high, self.loc))
-        s = torch.where(right | left, (mode - self.loc).abs() / self.scale, 0.0)
-        # A finite number in place of an infinite one: its derivatives would be NaN.
-        nearest, farthest = self._distance(mode - self.low), self._distance(self.high - mode)
-        return _Window(mode, s, torch.where(right, 0.0, nearest), torch.where(left, 0.0, farthest))
+        left = self.high < self.loc
+        right = (self.low > self.loc) | (~left & (self.high - self.low < self.scale))
+        origin = torch.where(right, self.low, torch.where(left, self.high, self.loc))
+        s = torch.where(right, self.low - self.loc, torch.where(left, self.loc - self.high, 0.0)) / self.scale
+        below, above = self._distance(origin - self.low), self._distance(self.high - origin)
+        return _Window(origin, s, torch.where(right, 0.0, below), torch.where(left, 0.0, above))
 
     def _distance(self, length: Tensor) -> Tensor:
+        # A finite number in place of an infinite one: its derivatives would be NaN.
         far = length.detach() > _FAR * self.scale.detach()
         return torch.where(far, _FAR, torch.where(far, 0.0, length) / self.scale)
 
     @property
     def mode(self) -> Tensor:
-        return self._window().mode
+        return torch.where(self.low > self.loc, self.low, torch.where(self.high < self.loc, self.high, self.loc))
 
     @property
     def mean(self) -> Tensor:
         w = self._window()
-        return w.mode + self.scale * w.shift
+        return w.origin + self.scale * w.shift
 
     @property
     def variance(self) -> Tensor:
@@ -193,14 +196,14 @@ class TruncatedNormal(Univariate):
 
     def _log_density(self, x: Tensor) -> Tensor:
         w = self._window()
-        t = (x - w.mode) / self.scale
+        t = (x - w.origin) / self.scale
         return -_exponent(t.abs(), w.s) - torch.log(w.mass) - self.scale.log()
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
         w = self._window()
-        t = (value - w.mode) / self.scale
+        t = (value - w.origin) / self.scale
         beyond, within, total = w.split(t)
         part = torch.where(t >= 0, within, torch.exp(beyond)) / torch.exp(total)
         return torch.where(value <= self.low, 0.0, torch.where(value >= self.high, 1.0, part))
@@ -208,18 +211,18 @@ class TruncatedNormal(Univariate):
 
 @path.register
 def truncated_normal_path(d: TruncatedNormal) -> Path:
-    """`x = mode + scale * t`, `P(T > t) = exp(-eps)` for the density `exp(-s |t| - t^2/2)` of `t` in the window."""
+    """`x = origin + scale * t`, `P(T > t) = exp(-eps)` for the density `exp(-s |t| - t^2/2)` of `t` in the window."""
     w, scale = d._window(), d.scale
 
     def push(eps: Tensor) -> Tensor:
         with torch.no_grad():
             t = _quantile(eps, w)
-        x = w.mode + scale * with_slopes(t, _slopes, eps, w.s, w.below, w.above)
+        x = w.origin + scale * with_slopes(t, _slopes, eps, w.s, w.below, w.above)
         fixed = x.detach()
         return x + (torch.maximum(torch.minimum(fixed, d.high), d.low).detach() - fixed)
 
     def pull(x: Tensor) -> Tensor:
-        t = (x - w.mode) / scale
+        t = (x - w.origin) / scale
         beyond, within, total = w.split(t)
         # -log of the mass beyond t over that within, from whichever is the smaller.
         less = beyond < torch.log(within)
@@ -288,7 +291,7 @@ def _kl(p: TruncatedNormal, q: TruncatedNormal) -> Tensor:
     """Infinite where the window of `p` reaches beyond that of `q`."""
     v, w = p._window(), q._window()
     # In standard deviations of q from its mode; where that is an end of the window, all values lie on one side of it.
-    ratio, shift = p.scale / q.scale, (v.mode - w.mode) / q.scale
+    ratio, shift = p.scale / q.scale, (v.origin - w.origin) / q.scale
     first = shift + ratio * v.shift
     second = shift**2 + ratio**2 * v.mean(2) + 2 * shift * (first - shift)
     cost = w.s * first.abs() + second / 2 + torch.log(w.mass) + q.scale.log()
