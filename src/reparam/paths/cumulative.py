@@ -37,6 +37,7 @@ class _Tails:
     from_above: Callable[[Tensor], Tensor]
     from_log_below: Callable[[Tensor], Tensor]
     from_log_above: Callable[[Tensor], Tensor]
+    log_tail: Callable[[Tensor, Tensor], Tensor]  # above where the second argument says so
 
 
 _TAILS: dict[Kind, _Tails] = {
@@ -49,6 +50,7 @@ _TAILS: dict[Kind, _Tails] = {
         from_above=lambda p: -torch.log(p),
         from_log_below=lambda log_p: reflect_exponential(-log_p),
         from_log_above=torch.neg,
+        log_tail=lambda eps, above: -torch.where(above, eps, reflect_exponential(torch.where(above, LOG2, eps))),
     ),
     NORMAL: _Tails(
         below=lambda z: torch.erfc(-z / math.sqrt(2)) / 2,
@@ -59,6 +61,7 @@ _TAILS: dict[Kind, _Tails] = {
         from_above=lambda p: -torch.special.ndtri(p),
         from_log_below=log_ndtri,
         from_log_above=lambda log_p: -log_ndtri(log_p),
+        log_tail=lambda z, above: log_ndtr(torch.where(above, -z, z)),
     ),
     UNIFORM: _Tails(
         below=lambda u: u,
@@ -69,6 +72,7 @@ _TAILS: dict[Kind, _Tails] = {
         from_above=lambda p: 1 - p,
         from_log_below=torch.exp,
         from_log_above=lambda log_p: -torch.expm1(log_p),
+        log_tail=lambda u, above: torch.where(above, torch.log1p(-u), torch.log(torch.where(above, 0.5, u))),
     ),
 }
 
@@ -261,6 +265,12 @@ class UnivariateLaw:
         eps, side = self.locate(x)
         below = self.probability(eps, side, lambda tails: (tails.log_below, tails.log_above), -math.inf, 0.0)
         return below, self.probability(eps, side, lambda tails: (tails.log_above, tails.log_below), 0.0, -math.inf)
+
+    def log_tail(self, x: Tensor, upper: Tensor) -> Tensor:
+        """`log P(X > x)` where `upper`, `log P(X <= x)` elsewhere."""
+        eps, side = self.locate(x)
+        value = _TAILS[self.noise.kind].log_tail(eps, upper == (self._total > 0))
+        return torch.where(side == 0, value, torch.where((side < 0) == upper, 0.0, -math.inf))
 
     def log_density(self, x: Tensor) -> Tensor:
         """The log-density, minus infinity outside the support, without a NaN in its derivatives."""

@@ -32,9 +32,9 @@ from reparam.special.tails import LOG2
 __all__: list[str] = []
 
 # Safeguarded Newton steps: most take five to ten, and eager code stops there; more where the scales of components differ by many
-# orders. A compiler writes every step out: its number is enough for scales within a factor of a million.
+# orders. A compiler writes every step out: its number is enough for scales within a factor of a hundred.
 STEPS = 40
-COMPILED_STEPS = 24
+COMPILED_STEPS = 16
 
 
 @path.register
@@ -111,6 +111,9 @@ class _Mixture:
         below, above = self.law.log_tails(x.unsqueeze(-1))
         return torch.logsumexp(self.log_w + below, -1), torch.logsumexp(self.log_w + above, -1)
 
+    def log_tail(self, x: Tensor, upper: Tensor) -> Tensor:
+        return torch.logsumexp(self.log_w + self.law.log_tail(x.unsqueeze(-1), upper.unsqueeze(-1)), -1)
+
     def log_density(self, x: Tensor) -> Tensor:
         return torch.logsumexp(self.log_w + self.law.log_density(x.unsqueeze(-1)), -1)
 
@@ -133,10 +136,9 @@ class _Mixture:
             x, last = torch.where(upper, low, high), high - low
             fine = 2 * torch.finfo(eps.dtype).eps
             for i in range(COMPILED_STEPS if torch.compiler.is_compiling() else STEPS):
-                below, above = self.log_tails(x)
-                tail = torch.where(upper, above, below)
-                # Rises with x, and runs from -infinity to infinity on a scale on which both tails are nearly straight.
-                miss = torch.where(upper, log_s - above, below - log_f)
+                # On this scale both tails are nearly straight; what is missed rises with x.
+                tail = self.log_tail(x, upper)
+                miss = torch.where(upper, log_s - tail, tail - log_f)
                 low, high = torch.where(miss <= 0, x, low), torch.where(miss >= 0, x, high)
                 move = miss * torch.exp(tail - self.log_density(x))
                 newton = x - move
@@ -165,21 +167,25 @@ class _Mixture:
 
     def attach(self, x: Tensor, eps: Tensor | None = None) -> Tensor:
         """The value `x` as a function of the parameters, and of `eps`, at a fixed rank: two Newton steps that do not move it."""
-        tails = self.log_tails(x)
-        upper = tails[1] < tails[0]
+        if eps is None:
+            below, above = self.log_tails(x)
+            upper = above < below
+        else:
+            upper = eps > LOG2
 
-        def miss(x: Tensor, below: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
-            rank = torch.where(upper, -above, below)
+        def miss(x: Tensor) -> tuple[Tensor, Tensor]:
+            tail = self.log_tail(x, upper)
             # The density in the units of the rank.
-            slope = torch.exp(self.log_density(x) + torch.where(upper, rank, -rank))
+            slope = torch.exp(self.log_density(x) - tail)
+            rank = torch.where(upper, -tail, tail)
             if eps is not None:
                 rank = rank - torch.where(upper, eps, -reflect_exponential(eps))
             return rank, torch.where(slope > 0, slope, math.inf)
 
-        rank, slope = miss(x, *tails)
+        rank, slope = miss(x)
         fixed = rank.detach()
         x = x - (rank - fixed) / slope.detach()
-        rank, slope = miss(x, *self.log_tails(x))
+        rank, slope = miss(x)
         return x - (rank - fixed) / slope
 
 
