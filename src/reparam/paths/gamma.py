@@ -22,7 +22,13 @@ __all__ = ["exp_as", "gamma_based", "log_gamma_push", "log_gamma_sample"]
 
 
 def log_gamma_push(concentration: Tensor, eps: Tensor) -> Tensor:
-    """The log of a Gamma variable with `-log P(X > x) = eps`, in float64, differentiable in both to any order."""
+    """The log of a Gamma variable with `-log P(X > x) = eps`, in float64, differentiable in both to any order.
+
+    Example:
+        >>> import torch
+        >>> log_gamma_push(torch.tensor([1e-6, 2.0]), torch.tensor(1.0)).float()
+        tensor([-4.5868e+05,  7.6370e-01])
+    """
     return log_gamma_quantile(concentration.double(), eps.double())
 
 
@@ -30,6 +36,11 @@ def log_gamma_sample(concentration: Tensor, rows: torch.Size, generator: torch.G
     """Logs of Gamma variables, of shape `rows` + that of the concentration, in float64; the gradient of `log_gamma_push`.
 
     Marsaglia and Tsang's rejection at the shape `a + 1`, and `log G(a) = log G(a + 1) + log(U) / a`, which never underflows.
+
+    Example:
+        >>> import torch
+        >>> log_gamma_sample(torch.tensor([1e-6, 1.0]), torch.Size([1000]), None).isfinite().all()
+        tensor(True)
     """
     shape = concentration.double().expand(rows + concentration.shape)
     with torch.no_grad():
@@ -40,7 +51,13 @@ def log_gamma_sample(concentration: Tensor, rows: torch.Size, generator: torch.G
 
 
 def exp_as(log_x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`exp(log_x)` of a float64 logarithm in another dtype, held inside its normal floats, with zero gradient where it is held."""
+    """`exp(log_x)` of a float64 logarithm in another dtype, held inside its normal floats, with zero gradient where it is held.
+
+    Example:
+        >>> import torch
+        >>> exp_as(torch.tensor([-1e4, 0.0], dtype=torch.float64), torch.float32)
+        tensor([1.1755e-38, 1.0000e+00])
+    """
     info = torch.finfo(dtype)
     inwards = 1.0 - torch.finfo(log_x.dtype).eps
     low, high = math.log(info.tiny) * inwards, math.log(info.max) * inwards

@@ -38,7 +38,7 @@ __all__ = [
 # 28 nodes leave 1e-12 of a moment of order 0 to 2, wherever the shape and the value lie.
 _NODES, _WEIGHTS = ((v / 2).tolist() for v in np.polynomial.legendre.leggauss(28))
 _REACH = 40.0
-_BLOCK = 7  # nodes that are taken at once: few calls for small tensors, little memory for large ones
+_SMALL, _BLOCK = 2048, 7  # above so many values, the nodes are taken by so many at once: little memory for large tensors
 # The series serves up to x = 2, where its last term is below 1e-17 of its first.
 _LARGEST = math.log(2.0)
 _TERMS = tuple((-1.0) ** n / math.factorial(n) for n in range(26))
@@ -100,7 +100,7 @@ def _sides(a: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _columns(values: tuple[float, ...] | list[float], like: Tensor) -> tuple[Tensor, ...]:
     column = torch.tensor(values, dtype=like.dtype, device=like.device)
-    return tuple(column.reshape(-1, *[1] * like.dim()).split(_BLOCK))
+    return tuple(column.reshape(-1, *[1] * like.dim()).split(_BLOCK if like.numel() > _SMALL else len(values)))
 
 
 def _quadrature(a: Tensor, y: Tensor, series: Tensor, upper: Tensor, order: int) -> list[Tensor]:
