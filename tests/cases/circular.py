@@ -107,7 +107,7 @@ class InverseGaussianLaw(TailsLaw):
         # M(a) - M(b), with -M' = 1 - t M the integral over u of u exp(-u^2/2 - t u)
         u, w = (nodes + 1) * 20, weights * 20
         grid = (np.asarray(w) * u * np.exp(-(u**2) / 2 - np.maximum(t, -5)[..., None] * u)).sum(-1)
-        upper = -(np.asarray(a) ** 2) / 2 - np.log(2 * np.pi) / 2 + np.log((weights * grid).sum(-1) * (b - a) / 2)
+        upper = -(np.asarray(a) ** 2) / 2 - np.log(2 * np.pi) / 2 + np.log((weights * grid).sum(-1) * (b - a) / 2 + 1e-300)
         return lower, np.where(np.asarray(a) > 0, upper, np.log1p(-np.minimum(np.exp(lower), 1 - 1e-16)))
 
 

@@ -23,7 +23,8 @@ class _UnitVector(constraints.Constraint):
     def check(self, value: Tensor) -> Tensor:
         slack = 16 * torch.finfo(value.dtype).eps
         length: Tensor = torch.linalg.vector_norm(value.float() if value.element_size() < 4 else value, dim=-1)
-        return (length - 1).abs() <= slack
+        on_sphere: Tensor = (length - 1).abs() <= slack
+        return on_sphere
 
 
 unit_vector = _UnitVector()

@@ -80,14 +80,15 @@ def inverse_gaussian_path(d: InverseGaussian) -> Path:
 
     def push(eps: Tensor) -> Tensor:
         with torch.no_grad():
-            value = _solve(eps.detach(), phi.detach())
+            # In float64: the difference of Mills' ratios loses digits where they are not in the far tail.
+            value = _solve(eps.detach().double(), phi.detach().double()).to(phi.dtype)
         y = with_slopes(value, _quantile_slopes, eps, phi)
         return normal_exp(loc.log() + y)
 
     def pull(x: Tensor) -> Tensor:
         y = x.log() - loc.log()
         with torch.no_grad():
-            value = _log_tails(y.detach(), phi.detach())[1].neg()
+            value = _log_tails(y.detach().double(), phi.detach().double())[1].neg().to(phi.dtype)
         return with_slopes(value, _hazard_slopes, y, phi)
 
     return Path(noise_like(loc, EXPONENTIAL), push, pull)
