@@ -44,6 +44,7 @@ def copula(loc: Tensor, scale: Tensor) -> Distribution:
     return rd.GaussianCopula(td.Gumbel(loc, scale), tied)
 
 
+DIRECTION, DIRECTION_10 = torch.eye(3)[0], torch.eye(10)[0]
 FACTOR = torch.eye(10) + 0.1 * torch.ones(10, 10).tril()
 # Beside torch's own. Torch has no gradient for MixtureSameFamily, LKJCholesky and VonMises: there `sample` is the counterpart.
 BESIDE_TORCH = {
@@ -77,18 +78,15 @@ OURS = {
     "MultivariateStudentT, 10": row(lambda df, loc: rd.MultivariateStudentT(df, loc, FACTOR), 3.0, torch.zeros(10), size=10),
     "MatrixNormal, 3 x 4": row(lambda loc: rd.MatrixNormal(loc, torch.eye(3), torch.eye(4)), torch.zeros(3, 4), size=12),
     "GaussianCopula(Gumbel), 3": row(copula, torch.zeros(3), torch.ones(3), size=3),
+    "VonMisesFisher, 3": row(lambda k: rd.VonMisesFisher(DIRECTION, k), 5.0, size=3),
+    "VonMisesFisher, 10": row(lambda k: rd.VonMisesFisher(DIRECTION_10, k), 5.0, size=10),
+    "PowerSpherical, 10": row(lambda k: rd.PowerSpherical(DIRECTION_10, k), 5.0, size=10),
     "LKJ, 5": row(lambda c: rd.LKJ(5, c), 1.5, size=25),
-    **{
-        name: row(getattr(rd, name), *parameters)
-        for name, parameters in {
-            "LogGamma": (0.3, 1.0),
-            "GeneralizedNormal": (0.3, 1.2, 1.5),
-            "InverseGaussian": (1.0, 2.0),
-            "SkewNormal": (0.3, 1.2, 2.0),
-            "ExponentiallyModifiedNormal": (0.3, 1.2, 1.5),
-        }.items()
-        if hasattr(rd, name)
-    },
+    "LogGamma(0.3)": row(rd.LogGamma, 0.3, 1.0),
+    "GeneralizedNormal": row(rd.GeneralizedNormal, 0.3, 1.2, 1.5),
+    "InverseGaussian": row(rd.InverseGaussian, 1.0, 2.0),
+    "SkewNormal": row(rd.SkewNormal, 0.3, 1.2, 2.0),
+    "ExponentiallyModifiedNormal": row(rd.ExponentiallyModifiedNormal, 0.3, 1.2, 1.5),
 }
 
 
