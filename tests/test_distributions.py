@@ -30,7 +30,10 @@ from reparam.stats import mean_test
 CLASSES = [getattr(rd, name) for name in rd.__all__ if getattr(rd, name) not in (Law, Univariate)]
 OURS = [case for case in CASES if type(case.make()) in CLASSES]
 UNIVARIATE = [case for case in OURS if case.exact is not None]
-VECTOR = [case for case in OURS if case.exact is None]
+# Their exact quantiles are solved for, slowly and to few digits; test_circular.py has other truth for them.
+SOLVED = (rd.ExponentiallyModifiedNormal, rd.InverseGaussian, rd.SkewNormal)
+EXACT = [case for case in UNIVARIATE if not isinstance(case.make(), SOLVED)]
+SAMPLED = [case for case in OURS if case not in EXACT]
 EXTREMES = [case for case in EXTREME if type(case.make()) in CLASSES and case.density]
 
 
@@ -58,7 +61,7 @@ def unvalidated(d):
 
 
 def test_every_class_has_a_row():
-    assert {cls.__name__ for cls in CLASSES} == {type(case.make()).__name__ for case in OURS} | {"Delta"}
+    assert {cls.__name__ for cls in CLASSES} == {type(case.make()).__name__ for case in OURS} | {"Delta", "HypersphericalUniform"}
 
 
 def test_the_list_of_exports_is_sorted_and_whole():
@@ -69,7 +72,7 @@ def test_the_list_of_exports_is_sorted_and_whole():
 # Density and moments
 
 
-@pytest.mark.parametrize("case", UNIVARIATE, ids=ids)
+@pytest.mark.parametrize("case", EXACT, ids=ids)
 def test_the_density_is_the_slope_of_the_exact_distribution_function(case):
     law, d = case.exact(*case.parameters), case.make()
     step = 1e-3
@@ -117,7 +120,7 @@ def exact_average(case, g, *laws):
     return float(g(x) @ weights)
 
 
-@pytest.mark.parametrize("case", UNIVARIATE, ids=ids)
+@pytest.mark.parametrize("case", EXACT, ids=ids)
 def test_mean_variance_and_entropy_are_those_of_the_exact_law(case):
     d = case.make()
     if isinstance(d, rd.Truncated):
@@ -189,17 +192,17 @@ def test_moments_of_extremes_are_smooth_through_zero(concentration):
         assert torch.autograd.gradcheck(lambda c, name=name: getattr(rd.GeneralizedExtremeValue(0.0, 1.0, c), name), (c,))
 
 
-@pytest.mark.parametrize("case", VECTOR, ids=ids)
-def test_moments_and_entropy_of_vector_laws_are_those_of_their_samples(case):
+@pytest.mark.parametrize("case", SAMPLED, ids=ids)
+def test_moments_and_entropy_are_those_of_samples(case):
     d = case.make()
     x = rp.rsample(d, (min(case.draws, 100_000),), source=fresh())
     assert d.log_prob(x).shape == x.shape[:1] + d.batch_shape
     if (mean := known(d, "mean")) is not None and mean.isfinite().all():
         assert mean.shape == d.batch_shape + d.event_shape
-        for column, truth in zip(x.flatten(1).T, mean.flatten(), strict=True):
+        for column, truth in zip(x.reshape(len(x), -1).T, mean.flatten(), strict=True):
             assert mean_test(column, float(truth))
     if (variance := known(d, "variance")) is not None and variance.isfinite().all():
-        for column, centre, truth in zip(x.flatten(1).T, mean.flatten(), variance.flatten(), strict=True):
+        for column, centre, truth in zip(x.reshape(len(x), -1).T, mean.flatten(), variance.flatten(), strict=True):
             assert mean_test((column - centre) ** 2, float(truth))
     if (entropy := known(d, "entropy")) is not None:
         assert entropy.shape == d.batch_shape
@@ -227,7 +230,7 @@ def test_the_quantile_is_the_inverse_of_the_distribution_function(case):
     assert (agree | (forgets > 0.1)).all()  # beside an upper end the values do not tell these tails apart
 
 
-@pytest.mark.parametrize("case", UNIVARIATE, ids=ids)
+@pytest.mark.parametrize("case", EXACT, ids=ids)
 def test_the_distribution_function_is_the_exact_one(case):
     d, law = case.make(), case.exact(*case.parameters)
     for p in (1e-12, 1e-3, 0.3, 0.9):
@@ -286,7 +289,7 @@ def test_divergences(case):
     costs = p.log_prob(x) - trusting.log_prob(x)
     for column, truth in zip(costs.reshape(len(x), -1).T, found.flatten(), strict=True):
         assert mean_test(column, float(truth))
-    if case.exact is not None:  # the same by quadrature, to many digits
+    if case in EXACT:  # the same by quadrature, to many digits
         exact = exact_average(case, lambda x: p.log_prob(x) - trusting.log_prob(x), p, q)
         assert float(found) == pytest.approx(exact, rel=1e-8, abs=1e-10)
 
