@@ -219,10 +219,23 @@ def test_samples_with_their_density():
     assert torch.allclose(log_prob, d.log_prob(x))
 
 
+class Learned(td.AffineTransform):
+    """A transform that holds a network."""
+
+    def __init__(self):
+        super().__init__(0.0, 1.0)
+        self.net = torch.nn.Linear(1, 1)
+
+
 def test_refusals():
     spheres = td.Independent(td.MultivariateNormal(torch.zeros(3, 2, 2), torch.eye(2)), 1)
     for component in (td.Dirichlet(torch.ones(3, 2)), spheres):
         with pytest.raises(rp.NoPathError, match=r"a mixture of \w+ has no path: components may be univariate"):
             rp.path(mixture(component, logits=torch.zeros(3)))
+    nested = mixture(td.Normal(torch.zeros(3, 2, 2), 1.0), logits=torch.zeros(3, 2, 2))
+    learned = td.TransformedDistribution(td.Normal(torch.zeros(3, 2), 1.0), Learned())
+    for base in (nested, learned):
+        with pytest.raises(rp.NoPathError, match="not every tensor of"):
+            rp.rsample(mixture(td.Independent(base, 1), logits=torch.zeros(3)))
     with pytest.raises(rp.NoPathError, match="MixtureSameFamily is discrete"):
         rp.path(mixture(td.Poisson(torch.ones(3)), logits=torch.zeros(3)))

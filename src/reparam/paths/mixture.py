@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import (
     Distribution,
     Independent,
@@ -21,9 +21,11 @@ from torch.distributions import (
     MixtureSameFamily,
     MultivariateNormal,
     Normal,
+    Transform,
 )
 
 from reparam.noise import EXPONENTIAL, Fresh, Noise, readable, reflect_exponential
+from reparam.paths.compose import steps
 from reparam.paths.cumulative import UnivariateLaw
 from reparam.paths.parameters import map_parameters
 from reparam.paths.path import NoPathError, Path, _refuse, is_discrete, path
@@ -232,7 +234,10 @@ def _normals(loc: Tensor, factor: Tensor, before: list[Tensor]) -> Iterator[Univ
 def _slice(base: Distribution, dims: int, index: int) -> Distribution:
     """The law at one index of the last batch dimensions."""
     shape = base.batch_shape
-    part = map_parameters(base, lambda t: t.expand(shape).flatten(-dims)[..., index])
+    try:
+        part = map_parameters(base, lambda t: t.expand(shape).flatten(-dims)[..., index])
+    except RuntimeError as error:
+        raise _whole(base) from error
     _reshape(part, shape, shape[:-dims])
     return part
 
@@ -241,6 +246,17 @@ def _reshape(d: Distribution, came: torch.Size, wanted: torch.Size) -> None:
     for value in vars(d).values():
         if isinstance(value, Distribution):
             _reshape(value, came, wanted)
+        elif isinstance(value, list) and any(
+            isinstance(v, nn.Module | Distribution) for t in steps(value) for v in vars(t).values()
+        ):
+            raise _whole(d)
     if d.batch_shape != came or d.event_shape:
-        raise NoPathError(f"a mixture of {type(d).__name__} of batch shape {tuple(d.batch_shape)} cannot be taken apart")
+        raise _whole(d)
     d._batch_shape = wanted
+
+
+def _whole(d: Distribution) -> NoPathError:
+    return NoPathError(
+        f"a mixture of Independent {type(d).__name__} has no path: not every tensor of {type(d).__name__} is one number for each "
+        f"element of its batch shape {tuple(d.batch_shape)}. Use the score function, rp.expect(f, d, estimator=rp.Score())"
+    )
