@@ -246,10 +246,10 @@ def _reshape(d: Distribution, came: torch.Size, wanted: torch.Size) -> None:
     for value in vars(d).values():
         if isinstance(value, Distribution):
             _reshape(value, came, wanted)
-        elif isinstance(value, list) and any(
-            isinstance(v, nn.Module | Distribution) for t in steps(value) for v in vars(t).values()
-        ):
-            raise _whole(d)
+        elif isinstance(value, list):
+            parts = steps(t for t in value if isinstance(t, Transform))
+            if any(isinstance(v, nn.Module | Distribution) for t in parts for v in vars(t).values()):
+                raise _whole(d)
     if d.batch_shape != came or d.event_shape:
         raise _whole(d)
     d._batch_shape = wanted
