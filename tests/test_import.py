@@ -41,9 +41,12 @@ def loaded(code):
 def test_names_of_the_first_hour_are_pinned():
     assert reparam.__all__ == [
         "Antithetic", "Enumerate", "Fresh", "LeaveOneOut", "NoPathError", "Noise", "Path", "Pathwise", "Replay", "Score", "Sobol",
-        "choose", "detached", "elbo", "expect", "graph", "noise_like", "path", "relaxed", "reparameterized", "rsample", "sample",
+        "choose", "detached", "elbo", "expect", "graph", "implicit", "noise_like", "path", "relaxed", "reparameterized",
+        "rsample", "sample", "sample_and_log_prob",
     ]  # fmt: skip
     assert len(reparam.__all__) <= 25
+    assert reparam.distributions.Logistic is not None
+    assert reparam.testing.check_path is not None
     for name in reparam.__all__:
         assert getattr(reparam, name) is not None
     with pytest.raises(AttributeError, match="module 'reparam' has no attribute 'rsampel'"):

@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from reparam.estimators import Enumerate, LeaveOneOut, Pathwise, Score, choose, expect, graph
     from reparam.noise import Antithetic, Fresh, Noise, Replay, Sobol
     from reparam.objectives import elbo
-    from reparam.paths import NoPathError, Path, detached, noise_like, path, relaxed, reparameterized, rsample, sample
+    from reparam.paths import (
+        NoPathError,
+        Path,
+        detached,
+        implicit,
+        noise_like,
+        path,
+        relaxed,
+        reparameterized,
+        rsample,
+        sample,
+        sample_and_log_prob,
+    )
 
 __version__ = "0.1.0"
 
@@ -24,9 +36,22 @@ _HOMES = {
     "reparam.estimators": ("Enumerate", "LeaveOneOut", "Pathwise", "Score", "choose", "expect", "graph"),
     "reparam.noise": ("Antithetic", "Fresh", "Noise", "Replay", "Sobol"),
     "reparam.objectives": ("elbo",),
-    "reparam.paths": ("NoPathError", "Path", "detached", "noise_like", "path", "relaxed", "reparameterized", "rsample", "sample"),
+    "reparam.paths": (
+        "NoPathError",
+        "Path",
+        "detached",
+        "implicit",
+        "noise_like",
+        "path",
+        "relaxed",
+        "reparameterized",
+        "rsample",
+        "sample",
+        "sample_and_log_prob",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = ("distributions", "testing")  # rp.distributions.Logistic, without an import of its own
 
 __all__ = [
     "Antithetic",
@@ -45,16 +70,20 @@ __all__ = [
     "elbo",
     "expect",
     "graph",
+    "implicit",
     "noise_like",
     "path",
     "relaxed",
     "reparameterized",
     "rsample",
     "sample",
+    "sample_and_log_prob",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'reparam' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)
