@@ -44,7 +44,7 @@ def tail_moments(a, b, y, sign):
             if s > 0:
                 ends.add(s)
     ends = sorted(ends)
-    ends = [s for i, s in enumerate(ends) if i == 0 or s - ends[i - 1] > s / 50]
+    ends = [s for i, s in enumerate(ends) if i == 0 or s - ends[i - 1] > min(s / 50, 1)]
     top = max(fall(s) for s in ends)
     kept = [s for i, s in enumerate(ends) if i == 0 or fall(ends[i - 1]) > top - 100]
     if fall(kept[-1]) > top - 100:
