@@ -195,6 +195,8 @@ def test_moments_of_extremes_are_smooth_through_zero(concentration):
 @pytest.mark.parametrize("case", SAMPLED, ids=ids)
 def test_moments_and_entropy_are_those_of_samples(case):
     d = case.make()
+    if isinstance(d, rd.PowerSpherical | rd.VonMisesFisher):  # whose rows move the direction off the sphere
+        d = remade(d, loc=d.loc / d.loc.norm())
     x = rp.rsample(d, (min(case.draws, 100_000),), source=fresh())
     assert d.log_prob(x).shape == x.shape[:1] + d.batch_shape
     if (mean := known(d, "mean")) is not None and mean.isfinite().all():
@@ -369,8 +371,8 @@ def test_copies_and_pickles(case):
 def test_a_bad_parameter_is_named(case):
     d = case.make()
     given = parameters_of(d)
-    if not given:
-        pytest.skip("made of another law")
+    if not given or d._validate_args is False:
+        pytest.skip("made of another law, or without validation")
     for name, value in given.items():
         with pytest.raises(ValueError, match=rf"parameter {name}\b"):
             remade(d, **{name: torch.full_like(value, torch.nan)}, validate_args=True)
@@ -425,7 +427,7 @@ def test_single_precision_agrees_with_double(case):
     wide = case.law(*[t.double() for t in case.tensors(torch.float32)])
     x = rp.rsample(single, (2000,), source=fresh())
     near = x.double().requires_grad_()
-    exact = wide.log_prob(near)
+    exact = unvalidated(wide).log_prob(near)  # a rounded point of a sphere is off it
     (slope,) = torch.autograd.grad(exact.sum(), near)
     assert single.log_prob(x).dtype == torch.float32
     # One rounding of the value at most, and some of the result and of the terms that it is made of.
