@@ -30,6 +30,7 @@ class Case:
         density: whether torch can evaluate its own density on the whole range of samples.
         draws: how many samples the checks of the law draw; fewer for paths that solve for their quantile.
         half: whether the law runs in half precision.
+        transported: the gradient in the parameters is right in expectation, and not the derivative of push at fixed noise.
     """
 
     name: str
@@ -43,13 +44,15 @@ class Case:
     density: bool = True
     draws: int = 300_000
     half: bool = True
+    transported: bool = False
 
     def tensors(self, dtype: torch.dtype = torch.float64, *, requires_grad: bool = False) -> list[Tensor]:
         return [torch.tensor(p, dtype=dtype, requires_grad=requires_grad) for p in self.parameters]
 
     def subject(self, **changed: Any) -> Subject:
         """What `reparam.testing` checks."""
-        known: dict[str, Any] = {"draws": self.draws, "single": self.single, "half": self.half, "scores": self.scores}
+        names = ("draws", "single", "half", "scores", "transported")
+        known: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.exact is not None:
             known["cdf"] = lambda x, *parameters: np.asarray(self.exact(*[p.numpy()[()] for p in parameters]).cdf(x.numpy()))
         return Subject(changed.pop("make", self.law), changed.pop("parameters", tuple(self.tensors())), **{**known, **changed})

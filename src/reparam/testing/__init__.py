@@ -43,6 +43,7 @@ class Known(TypedDict, total=False):
     single: bool
     half: bool
     backend: str
+    transported: bool
     skip: Collection[str]
 
 
@@ -62,6 +63,8 @@ def check_path(make: Callable[..., Distribution], *parameters: Any, **known: Unp
             - `seed`: of the generator that everything random comes from;
             - `single`, `half`: False where float32 or half precision cannot hold the law at these parameters;
             - `backend`: of `torch.compile`, "aot_eager" say, to try that too, which takes seconds;
+            - `transported`: True where the gradient in the parameters is right in expectation only, and is not the derivative of
+              `push` at fixed noise: then derivatives are checked in the noise, and an expectation is yours to check;
             - `skip`: names of properties to leave out.
 
     Returns:

@@ -33,6 +33,7 @@ class Subject:
         single: whether float32 holds the law at these parameters.
         half: whether half precision does.
         backend: of `torch.compile`, where that is to be tried.
+        transported: the gradient in the parameters is right in expectation, and not the derivative of `push` at fixed noise.
     """
 
     make: Callable[..., Distribution]
@@ -44,6 +45,7 @@ class Subject:
     single: bool = True
     half: bool = True
     backend: str | None = None
+    transported: bool = False
 
     def leaves(self, dtype: torch.dtype = torch.float64, *, requires_grad: bool = True) -> list[Tensor]:
         """The parameters, as tensors of their own."""
