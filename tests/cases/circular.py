@@ -110,6 +110,8 @@ class InverseGaussianLaw(TailsLaw):
 class SkewNormalLaw:
     """From Owen's function in the middle; the narrow tail by an integral."""
 
+    rule = np.polynomial.legendre.leggauss(300)
+
     def __init__(self, loc, scale, a):
         self.loc, self.scale, self.a = loc, scale, a
 
@@ -118,7 +120,7 @@ class SkewNormalLaw:
         return sp.ndtr(z) - 2 * sp.owens_t(z, self.a)
 
     def _log_lower(self, z, a):
-        nodes, weights = np.polynomial.legendre.leggauss(400)
+        nodes, weights = self.rule
         t = z - 15 * (nodes + 1)
         return np.log((weights * 15 * 2 * np.exp(-(t**2) / 2 + sp.log_ndtr(a * t)) / np.sqrt(2 * np.pi)).sum())
 
