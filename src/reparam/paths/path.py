@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
-from torch.distributions.constraints import Constraint
+from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
 
 from reparam.noise import Fresh, Kind, Noise, Source, as_rows, as_source
 from reparam.paths.parameters import check_parameters, map_parameters
@@ -241,6 +241,13 @@ def bounds(support: Constraint | None) -> tuple[Tensor | float | None, Tensor | 
     """The lower and the upper end of a support, of each component; None where there is none."""
     if isinstance(support, constraints.independent):
         return bounds(support.base_constraint)
+    if isinstance(support, MixtureSameFamilyConstraint):  # the union of those of the components
+        component = -1 - support.event_dim
+        low, high = bounds(support.base_constraint)
+        return (
+            low.amin(component) if isinstance(low, Tensor) and low.dim() else low,
+            high.amax(component) if isinstance(high, Tensor) and high.dim() else high,
+        )
     if support is constraints.simplex:
         return 0.0, None
     return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
@@ -251,7 +258,8 @@ def _beside(bound: Tensor | float, x: Tensor, sign: float) -> Tensor:
     info = torch.finfo(x.dtype)
     b = torch.as_tensor(bound, dtype=x.dtype, device=x.device).detach().clamp(info.min, info.max)
     # Values below the normal floats of float16 are in ordinary use; those of the other types may be flushed to zero.
-    step = (b.abs() * info.eps).clamp(min=info.tiny * info.eps if x.dtype == torch.float16 else info.tiny)
+    least = info.tiny * info.eps if x.dtype == torch.float16 else info.tiny
+    step = (b.abs() * info.eps).clamp(min=least)
     # One spacing up in magnitude is at most |b| eps; half of that is the spacing below a power of two.
     half = b + sign * step / 2
-    return torch.where(half == b, b + sign * step, half)
+    return torch.where((half == b) | (step == least), b + sign * step, half)

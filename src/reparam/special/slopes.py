@@ -41,7 +41,7 @@ def with_slopes(value: Tensor, slopes: Slopes, *args: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         # Dynamo cannot trace a function of one's own where no gradient is asked for.
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in operands[1:])):
-            return operands[0].clone()
+            return cast(Tensor, operands[0].clone())
         return cast(Tensor, _Reverse.apply(slopes, *operands))
     if _forward_levels() > 1:
         raise NotImplementedError(
