@@ -76,7 +76,7 @@ class HypersphericalUniform(Law):
         >>> d.sample((5,)).norm(dim=-1)
         tensor([1., 1., 1., 1., 1.])
         >>> d.entropy().exp() / torch.pi
-        tensor(4.)
+        tensor(4.0000)
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
