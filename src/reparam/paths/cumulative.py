@@ -219,7 +219,8 @@ class UnivariateLaw:
 
     def tensor(self, x: Tensor | float) -> tuple[Tensor, torch.dtype]:
         """`x` as wide as the law is computed or as it came, and the dtype of a result."""
-        given = torch.as_tensor(x, device=self.noise.device)
+        # A python number has the precision of the law: torch's default dtype would round it first.
+        given = torch.as_tensor(x, dtype=None if isinstance(x, Tensor) else self.noise.dtype, device=self.noise.device)
         wide = given.dtype if isinstance(x, Tensor) and given.is_floating_point() else self.dtype
         return given.to(torch.promote_types(wide, self.noise.dtype)), torch.promote_types(wide, self.dtype)
 
