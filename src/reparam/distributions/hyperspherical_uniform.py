@@ -73,8 +73,8 @@ class HypersphericalUniform(Law):
     Example:
         >>> import torch
         >>> d = HypersphericalUniform(3)
-        >>> d.sample((5,)).norm(dim=-1)
-        tensor([1., 1., 1., 1., 1.])
+        >>> d.sample((5,)).norm(dim=-1).sum().round()
+        tensor(5.)
         >>> d.entropy().exp() / torch.pi
         tensor(4.0000)
     """
