@@ -33,7 +33,7 @@ unit_vector = _UnitVector()
 def unit(v: Tensor) -> Tensor:
     """`v / |v|`; where all components are zero, some direction."""
     v = torch.where((v == 0).all(-1, keepdim=True), 1.0, v)
-    return v / torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    return torch.div(v, torch.linalg.vector_norm(v, dim=-1, keepdim=True))
 
 
 def log_sphere(dim: int) -> float:
