@@ -27,19 +27,7 @@ from torch.distributions import (
 from reparam.noise import EXPONENTIAL, reflect_exponential
 from reparam.paths.path import Path, noise_like, path, representable
 from reparam.special import exprel, log1prel, normal_exp, normal_range
-
-LOG2 = math.log(2.0)
-
-
-def _smaller_tail(eps: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether the upper tail is the smaller one, and the probability of the smaller one."""
-    upper = eps > LOG2
-    return upper, torch.where(upper, torch.exp(-eps), -torch.expm1(-eps))
-
-
-def _hazard(upper: Tensor, tail: Tensor) -> Tensor:
-    """The inverse of `_smaller_tail`."""
-    return torch.where(upper, -torch.log(tail), -torch.log1p(-tail))
+from reparam.special.tails import LOG2, hazard, smaller_tail
 
 
 @path.register
@@ -107,7 +95,7 @@ def laplace_path(d: Laplace) -> Path:
     loc, scale = d.loc, d.scale
 
     def push(eps: Tensor) -> Tensor:
-        upper, tail = _smaller_tail(eps)
+        upper, tail = smaller_tail(eps)
         return torch.addcmul(loc, scale, torch.where(upper, eps - LOG2, torch.log(2 * tail)))
 
     def pull(x: Tensor) -> Tensor:
@@ -123,13 +111,13 @@ def cauchy_path(d: Cauchy) -> Path:
     loc, scale = d.loc, d.scale
 
     def push(eps: Tensor) -> Tensor:
-        upper, tail = _smaller_tail(eps)
+        upper, tail = smaller_tail(eps)
         z = torch.tan(math.pi * tail).reciprocal()
         return torch.addcmul(loc, scale, torch.where(upper, z, -z))
 
     def pull(x: Tensor) -> Tensor:
         z = (x - loc) / scale
-        return _hazard(z > 0, torch.atan2(torch.ones_like(z), z.abs()) / math.pi)
+        return hazard(z > 0, torch.atan2(torch.ones_like(z), z.abs()) / math.pi)
 
     return Path(noise_like(loc, EXPONENTIAL), push, pull)
 
@@ -140,7 +128,7 @@ def half_cauchy_path(d: HalfCauchy) -> Path:
     scale = d.scale
 
     def push(eps: Tensor) -> Tensor:
-        upper, tail = _smaller_tail(eps)
+        upper, tail = smaller_tail(eps)
         t = torch.tan(math.pi / 2 * tail)
         return normal_range(scale * torch.where(upper, t.reciprocal(), t))
 
@@ -148,7 +136,7 @@ def half_cauchy_path(d: HalfCauchy) -> Path:
         z = x / scale
         upper = z > 1
         t = torch.where(upper, torch.where(upper, z, 1.0).reciprocal(), z)
-        return _hazard(upper, torch.atan(t) * (2 / math.pi))
+        return hazard(upper, torch.atan(t) * (2 / math.pi))
 
     return Path(noise_like(scale, EXPONENTIAL), push, pull)
 
@@ -159,7 +147,7 @@ def half_normal_path(d: HalfNormal) -> Path:
     scale = d.scale
 
     def push(eps: Tensor) -> Tensor:
-        upper, tail = _smaller_tail(eps)
+        upper, tail = smaller_tail(eps)
         z = torch.where(upper, -torch.special.ndtri(tail / 2), math.sqrt(2) * torch.erfinv(tail))
         return normal_range(scale * z)
 
@@ -207,12 +195,12 @@ def continuous_bernoulli_path(d: ContinuousBernoulli) -> Path:
     def pull(x: Tensor) -> Tensor:
         # The law of x with logits l is that of 1 - x with logits -l: exponents stay negative.
         flip = logits > 0
-        m = -logits.abs()
+        m = torch.where(flip, -logits, logits)
         y, rest = torch.where(flip, 1 - x, x), torch.where(flip, x, 1 - x)
         below = y * exprel(m * y) / exprel(m)
         above = torch.exp(m * y) * rest * exprel(m * rest) / exprel(m)
         lower, upper = torch.where(flip, above, below), torch.where(flip, below, above)
         half = lower > 0.5
-        return _hazard(half, torch.where(half, upper, lower))
+        return hazard(half, torch.where(half, upper, lower))
 
     return Path(noise_like(logits, EXPONENTIAL), push, pull)

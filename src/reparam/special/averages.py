@@ -103,6 +103,7 @@ def softplus_mean(loc: Tensor, scale: Tensor) -> Tensor:
 
     def above(x: Tensor) -> Tensor:
         z = (loc - x) / wide
-        return wide * (z * torch.special.ndtr(z) + torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi))
+        positive_part: Tensor = z * torch.special.ndtr(z) + torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+        return wide * positive_part
 
     return torch.where(smooth, near, logistic_average(above, loc))
