@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints, register_kl
 
 from reparam.distributions.law import Univariate
-from reparam.noise import EXPONENTIAL
+from reparam.noise import EXPONENTIAL, NORMAL, UNIFORM, Fresh, Noise
 from reparam.paths.path import Path, noise_like, path
 from reparam.special import normal_exp, with_slopes
 from reparam.special.normal import log_ndtr, normal_excess, normal_from_hazard, normal_ratio
@@ -91,7 +91,25 @@ def inverse_gaussian_path(d: InverseGaussian) -> Path:
             value = _log_tails(y.detach().double(), phi.detach().double())[1].neg().to(phi.dtype)
         return with_slopes(value, _hazard_slopes, y, phi)
 
-    return Path(noise_like(loc, EXPONENTIAL), push, pull)
+    def sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:
+        shape = phi.expand(rows + phi.shape)
+        with torch.no_grad():
+            value = _root(shape.detach().double(), generator).to(phi.dtype)
+        y = with_slopes(value, lambda y, phi: (_phi_slope(y, phi),), shape)
+        return normal_exp(loc.log() + y)
+
+    return Path(noise_like(loc, EXPONENTIAL), push, pull, sample)
+
+
+def _root(phi: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Fresh samples of `y`: `4 phi sinh(y/2)^2` is the square of a normal variable, and `P(y < 0)` given `|y|` a sigmoid.
+
+    Source: Michael, Schucany and Haas (1976), "Generating random variates using transformations with multiple roots".
+    """
+    source = Fresh(generator)
+    z, u = (Noise(kind, phi.shape, phi.dtype, phi.device).draw(source=source) for kind in (NORMAL, UNIFORM))
+    size = 2 * torch.asinh(z.abs() / (2 * torch.sqrt(phi)))
+    return torch.where(u < torch.sigmoid(size), -size, size)
 
 
 def _arguments(y: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:

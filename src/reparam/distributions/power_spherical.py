@@ -10,7 +10,8 @@ from torch.distributions import constraints, register_kl
 
 from reparam.distributions.hyperspherical_uniform import HypersphericalUniform, directed, unit, unit_vector
 from reparam.distributions.law import Law
-from reparam.noise import NORMAL
+from reparam.noise import NORMAL, Fresh
+from reparam.paths.beta import logit_beta_sample
 from reparam.paths.path import Path, noise_like, path
 from reparam.special.beta import logit_beta_quantile
 from reparam.special.normal import hazard_from_normal
@@ -99,12 +100,20 @@ def power_spherical_path(d: PowerSpherical) -> Path:
     loc = d.loc
     a, b = d._shapes
 
-    def push(eps: Tensor) -> Tensor:
-        logit = logit_beta_quantile(a, torch.full_like(a, b), hazard_from_normal(eps[..., 0]))
-        sine = 2 * torch.exp(-logit.abs() / 2) / (1 + torch.exp(-logit.abs()))
-        return directed(loc, torch.tanh(logit / 2), sine, eps[..., 1:])
+    noise = noise_like(loc, NORMAL)
 
-    return Path(noise_like(loc, NORMAL), push)
+    def place(logit: Tensor, across: Tensor) -> Tensor:
+        sine = 2 * torch.exp(-logit.abs() / 2) / (1 + torch.exp(-logit.abs()))
+        return directed(loc, torch.tanh(logit / 2), sine, across)
+
+    def push(eps: Tensor) -> Tensor:
+        return place(logit_beta_quantile(a, torch.full_like(a, b), hazard_from_normal(eps[..., 0])), eps[..., 1:])
+
+    def sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:
+        logit = logit_beta_sample(a, torch.full_like(a, b), rows, generator).to(loc.dtype)
+        return place(logit, noise.draw(rows, source=Fresh(generator))[..., 1:])
+
+    return Path(noise, push, None, sample)
 
 
 @register_kl(PowerSpherical, HypersphericalUniform)  # type: ignore[untyped-decorator]
