@@ -28,7 +28,9 @@ def test_help_names_every_command(cli, words):
     assert max(map(len, out.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("command", ["train", "train vae", "evaluate", "sample", "reconstruct", "encode", "report", "list", "paths"])
+@pytest.mark.parametrize(
+    "command", ["train", "train vae", "evaluate", "sample", "reconstruct", "encode", "report", "list", "paths"]
+)
 def test_each_command_has_help(cli, command):
     code, out, error = cli(*command.split(), "--help")
     assert (code, error) == (0, "")

@@ -1,7 +1,10 @@
-"""The truths of tests/test_circular.py, by mpmath at 30 digits: `python tests/oracle/von_mises.py` writes von_mises.json beside it.
+"""The truths of tests/test_circular.py, by mpmath at 30 digits.
 
-For the density `exp(kappa cos t) sin(t)**n / Z` on (0, pi) a row holds n, kappa, the angle t, the two tails (`F` below and `Q` above
-t), the slope dt/dkappa at fixed probability, the mean of the cosine's distance from one, its derivative in kappa, and log Z - kappa.
+    python tests/oracle/von_mises.py
+
+writes von_mises.json beside it. For the density `exp(kappa cos t) sin(t)**n / Z` on (0, pi) a row holds n, kappa, the angle t, the two
+tails (`F` below and `Q` above t), the slope dt/dkappa at fixed probability, the mean of the cosine's distance from one, its derivative
+in kappa, and log Z - kappa.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta, constraints, kl_divergence, register_kl
+from torch.distributions import constraints, kl_divergence, register_kl
 
 from reparam.distributions.law import Univariate
-from reparam.distributions.logit_beta import logit_beta_entropy
+from reparam.distributions.logit_beta import LogitBeta, logit_beta_entropy
 from reparam.paths.beta import logit_beta_path
 from reparam.paths.gamma import exp_as
 from reparam.paths.path import Path, path
@@ -77,8 +77,6 @@ def beta_prime_path(d: BetaPrime) -> Path:
 
 @register_kl(BetaPrime, BetaPrime)  # type: ignore[untyped-decorator]
 def _kl_beta_prime(p: BetaPrime, q: BetaPrime) -> Tensor:
-    return kl_divergence(_beta(p), _beta(q))
-
-
-def _beta(d: BetaPrime) -> Beta:
-    return Beta(d.concentration1, d.concentration0, validate_args=False)
+    # That of the logits: the logarithm changes no divergence.
+    p_logit, q_logit = (LogitBeta(d.concentration1, d.concentration0, validate_args=False) for d in (p, q))
+    return kl_divergence(p_logit, q_logit)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints, register_kl
 
 from reparam.distributions.law import Univariate
-from reparam.noise import EXPONENTIAL, NORMAL, UNIFORM, Fresh, Noise
+from reparam.noise import EXPONENTIAL, NORMAL, UNIFORM, Fresh, Noise, reflect_exponential
 from reparam.paths.path import Path, noise_like, path
 from reparam.special import normal_exp, with_slopes
 from reparam.special.normal import log_ndtr, normal_excess, normal_from_hazard, normal_ratio
@@ -155,7 +155,7 @@ def _log_tails(y: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
     # Each where a has its sign; the other one by complement.
     positive = a > 0
     upper_side = torch.where(positive, log_upper, -1.0)
-    other = torch.log(-torch.expm1(torch.where(positive, -1.0, log_lower).clamp(max=-torch.finfo(y.dtype).eps)))
+    other = -reflect_exponential(-torch.where(positive, -1.0, log_lower).clamp(max=-torch.finfo(y.dtype).eps))
     log_above = torch.where(positive, log_upper, other)
     return torch.where(positive, torch.log1p(-torch.exp(upper_side)), log_lower), log_above
 

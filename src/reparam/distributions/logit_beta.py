@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta, constraints, kl_divergence, register_kl
+from torch.distributions import constraints, register_kl
 
 from reparam.distributions.law import Univariate
 from reparam.paths.beta import logit_beta_path
@@ -62,9 +62,28 @@ class LogitBeta(Univariate):
 
 def logit_beta_entropy(a: Tensor, b: Tensor) -> Tensor:
     """The entropy of the logit of Beta(a, b)."""
-    n = a + b
-    means = a * (torch.digamma(a) - torch.digamma(n)) + b * (torch.digamma(b) - torch.digamma(n))
-    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(n) - means
+    left, right = _beyond_mode(a, b)
+    return -_at_mode(a, b, a, b) - a * left - b * right
+
+
+def _at_mode(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """The log-density of LogitBeta(c, d) at the mode of LogitBeta(a, b)."""
+    return logit_beta_log_density(c, d, a.log() - b.log())
+
+
+def _beyond_mode(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """`E log x` and `E log(1 - x)` less their values at the mode of the logit, `x = a / (a + b)`: small for large shapes."""
+    gap = _digamma_gap(a + b)
+    return _digamma_gap(a) - gap, _digamma_gap(b) - gap
+
+
+def _digamma_gap(t: Tensor) -> Tensor:
+    """`psi(t) - log t`, by its asymptotic series where the two cancel."""
+    large = t > 20
+    far, near = torch.where(large, t, 20.0), torch.where(large, 1.0, t)
+    square = far**-2
+    series = -1 / (2 * far) - square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    return torch.where(large, series, torch.digamma(near) - near.log())
 
 
 @path.register
@@ -76,8 +95,6 @@ def logit_beta_law_path(d: LogitBeta) -> Path:
 
 @register_kl(LogitBeta, LogitBeta)  # type: ignore[untyped-decorator]
 def _kl_logit_beta(p: LogitBeta, q: LogitBeta) -> Tensor:
-    return kl_divergence(_beta(p), _beta(q))
-
-
-def _beta(d: LogitBeta) -> Beta:
-    return Beta(d.concentration1, d.concentration0, validate_args=False)
+    a, b, c, d = p.concentration1, p.concentration0, q.concentration1, q.concentration0
+    left, right = _beyond_mode(a, b)
+    return _at_mode(a, b, a, b) - _at_mode(a, b, c, d) + (a - c) * left + (b - d) * right

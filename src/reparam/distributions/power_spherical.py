@@ -79,11 +79,11 @@ class PowerSpherical(Law):
     @property
     def mean(self) -> Tensor:
         a, b = self._shapes
-        return self.loc * (self.scale / (a + b)).unsqueeze(-1)
+        return unit(self.loc) * (self.scale / (a + b)).unsqueeze(-1)
 
     @property
     def mode(self) -> Tensor:
-        return self.loc
+        return unit(self.loc)
 
     @property
     def variance(self) -> Tensor:
@@ -91,7 +91,8 @@ class PowerSpherical(Law):
         a, b = self._shapes
         along = 4 * a * b / ((a + b) ** 2 * (a + b + 1))
         across = (1 - along - (self.scale / (a + b)) ** 2) / (2 * b)
-        return along.unsqueeze(-1) * self.loc**2 + across.unsqueeze(-1) * (1 - self.loc**2)
+        square = unit(self.loc) ** 2
+        return along.unsqueeze(-1) * square + across.unsqueeze(-1) * (1 - square)
 
 
 @path.register

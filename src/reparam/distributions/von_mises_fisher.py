@@ -75,11 +75,11 @@ class VonMisesFisher(Law):
     @property
     def mean(self) -> Tensor:
         """`loc` times the mean resultant length `I_{d/2}(k) / I_{d/2-1}(k)`."""
-        return self.loc * (1 - mean_cosine_deficit(self.concentration, self._n)).unsqueeze(-1)
+        return unit(self.loc) * (1 - mean_cosine_deficit(self.concentration, self._n)).unsqueeze(-1)
 
     @property
     def mode(self) -> Tensor:
-        return self.loc
+        return unit(self.loc)
 
     @property
     def variance(self) -> Tensor:
@@ -88,7 +88,8 @@ class VonMisesFisher(Law):
         # The mean of the squared sine is the integral of two more dimensions over the integral.
         square = torch.exp(log_angle_integral(self.concentration, self._n + 2) - log_angle_integral(self.concentration, self._n))
         along, across = deficit * (2 - deficit) - square, square / (self._n + 1)
-        return along.unsqueeze(-1) * self.loc**2 + across.unsqueeze(-1) * (1 - self.loc**2)
+        square = unit(self.loc) ** 2
+        return along.unsqueeze(-1) * square + across.unsqueeze(-1) * (1 - square)
 
 
 @path.register

@@ -113,7 +113,8 @@ class _PathTable:
     def part(self, d: Distribution) -> Path:
         """The path of a part of a distribution that `path` has looked at: for structure that passes it through."""
         # A class that brings its own sampler has another law than the one that it inherits from.
-        return _refuse(d) if overrides(d, self._owners, "rsample") else self._makers(d)
+        own = overrides(d, self._owners, "rsample") or (not d.has_rsample and overrides(d, self._owners, "sample"))
+        return _refuse(d) if own else self._makers(d)
 
 
 def overrides(d: Distribution, owners: tuple[type, ...], method: str) -> bool:
