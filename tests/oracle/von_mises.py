@@ -2,9 +2,9 @@
 
     python tests/oracle/von_mises.py
 
-writes von_mises.json beside it. For the density `exp(kappa cos t) sin(t)**n / Z` on (0, pi) a row holds n, kappa, the angle t, the two
-tails (`F` below and `Q` above t), the slope dt/dkappa at fixed probability, the mean of the cosine's distance from one, its derivative
-in kappa, and log Z - kappa.
+writes von_mises.json beside it. A row, for the density `exp(kappa cos t) sin(t)**n / Z` on (0, pi), holds n, kappa, the angle t, the
+tails (`F` below and `Q` above t), the slope dt/dkappa at fixed probability, the mean distance of the cosine from one, its
+derivative in kappa, and log Z - kappa.
 """
 
 from __future__ import annotations
