@@ -9,6 +9,7 @@ import torch.distributions as td
 
 import reparam as rp
 from cases import explicit, ids
+from reparam.distributions import GaussianCopula, Truncated
 from reparam.paths import cdf, icdf, icdf_from_log, log_cdf, log_survival
 
 D = torch.float64
@@ -159,6 +160,24 @@ def test_under_transforms():
 def test_what_has_no_distribution_function_is_refused(d):
     with pytest.raises(rp.NoPathError, match="has no distribution function here"):
         cdf(d, 0.5)
+
+
+def test_a_circle_has_no_distribution_function():
+    circle = td.VonMises(t(0.0, 2.0), t(1.0, 2.0))
+    mixture = td.MixtureSameFamily(td.Categorical(probs=t(0.4, 0.6)), circle)
+    vectors = td.MixtureSameFamily(td.Categorical(probs=t(0.4)[None]), td.Independent(td.VonMises(torch.zeros(1, 2), 1.0), 1))
+    moved = td.TransformedDistribution(circle, td.AffineTransform(1.0, 2.0))
+    for refused in (
+        lambda: cdf(circle, 0.5),
+        lambda: icdf(moved, 0.5),
+        lambda: rp.path(mixture),
+        lambda: rp.path(vectors),
+        lambda: rp.rsample(mixture),
+        lambda: rp.rsample(Truncated(circle, -2.0, 0.0)),
+        lambda: rp.rsample(GaussianCopula([circle, circle], torch.eye(2, dtype=D))),
+    ):
+        with pytest.raises(rp.NoPathError, match=r"lie on a circle.* use the score function"):
+            refused()
 
 
 def test_bad_calls():

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Transform, TransformedDistribution
+from torch.distributions import Distribution, Independent, Transform, TransformedDistribution, VonMises
 from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
 from torch.distributions.transforms import CumulativeDistributionTransform, SigmoidTransform, _InverseTransform
 
@@ -182,7 +182,7 @@ class UnivariateLaw:
     """A univariate law as its path sees it: the base, the monotone transforms behind it, and which way its path runs.
 
     Raises:
-        NoPathError: when `d` has no path with an inverse that acts on each element alone.
+        NoPathError: when `d` has no path with an inverse that acts on each element alone, or lies on a circle.
     """
 
     def __init__(self, d: Distribution) -> None:
@@ -190,6 +190,12 @@ class UnivariateLaw:
         wide = d if dtypes.isdisjoint(HALF) else map_parameters(d, lambda t: t.float() if t.dtype in HALF else t)
         self._whole = wide
         self.base, self.transforms = _chain(wide)
+        if isinstance(self.base, VonMises):
+            # Its path goes around from `loc`, each component from its own: samples and their ranks are in different orders.
+            raise NoPathError(
+                f"{type(d).__name__} has no distribution function here: its values lie on a circle, which has no lower end. So mixtures "
+                "of such laws, truncated ones and copulas have no path: use the score function, rp.expect(f, d, estimator=rp.Score())"
+            )
         p = path.part(self.base)
         if p.pull is None or d.event_shape or p.noise.shape != d.batch_shape or p.noise.kind not in _TAILS:
             raise NoPathError(
