@@ -466,3 +466,37 @@ def test_binomial_noise_reaches_both_ends():
     counts = torch.arange(1.0, 60.0)
     assert (draw(td.Binomial(counts, torch.tensor(0.3)), most) <= counts).all()
     assert rp.sample(td.Binomial(5, torch.zeros(0)), (3,), source=rp.Sobol(0)).shape == (3, 0)
+
+
+def test_a_law_without_its_path_is_refused_and_not_asked_for_samples():
+    class Forgotten(rp.distributions.Univariate):
+        arg_constraints = {"rate": td.constraints.positive}
+        support = td.constraints.positive
+
+        def __init__(self, rate):
+            self._set(None, rate=rate)
+
+    d = Forgotten(1.0)
+    for act in (rp.path, rp.rsample, lambda d: d.rsample(), lambda d: d.sample()):
+        with pytest.raises(rp.NoPathError, match=r"Forgotten has no path.* register one with rp\.path\.register"):
+            act(d)
+    assert isinstance(rp.choose(d).estimator, rp.Score)
+
+
+def test_what_is_no_number_does_not_hold_up_a_rejection_sampler():
+    td.Distribution.set_default_validate_args(False)
+    kappa = torch.tensor([float("nan"), 2.0])
+    x = rp.rsample(td.VonMises(torch.zeros(2), kappa))
+    assert x.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("first", [0.0, -0.0, 1e-7, -1e-7])
+def test_directions_turn_smoothly_where_a_component_is_zero(first):
+    """Torch's slope of `abs` at zero is zero; the reflection onto `loc` must not pass through it."""
+    loc = torch.tensor([first, 0.6, 0.8], dtype=torch.float64, requires_grad=True)
+    d = rp.distributions.VonMisesFisher(loc, torch.tensor(5.0, dtype=torch.float64), validate_args=False)
+    eps = rp.path(d).noise.draw((4096,), source=rp.Sobol(0))
+    weights = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    (slope,) = torch.autograd.grad((rp.path(d).push(eps) @ weights).mean(), loc)
+    (truth,) = torch.autograd.grad(d.mean @ weights, loc)
+    assert torch.allclose(slope, truth, atol=5e-3)

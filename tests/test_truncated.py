@@ -9,6 +9,7 @@ import torch.distributions as td
 from scipy import integrate
 
 import reparam as rp
+from reparam.distributions import Logistic
 from reparam.distributions.truncated import Truncated
 from reparam.distributions.truncated_normal import TruncatedNormal
 
@@ -302,3 +303,34 @@ def test_a_law_that_is_flat_in_its_window():
     assert by_loc.abs() < 1e-6
     assert by_scale.abs() < 1e-6
     assert torch.allclose(torch.stack([by_low, by_high]), torch.stack([(1 - u).sum(), u.sum()]))
+
+
+@pytest.mark.parametrize(
+    ("base", "low", "high"),
+    [
+        (td.Normal(0.0, 1.0), -41.0, -40.0),
+        (td.Normal(0.0, 1.0), None, -40.0),
+        (td.InverseGamma(2.0, 1.0), 0.001, 0.002),
+        (td.Gumbel(0.0, 1.0), -8.0, -7.0),
+    ],
+    ids=["normal", "normal, open", "inverse gamma", "gumbel"],
+)
+def test_windows_in_lower_tails_are_sampled(base, low, high):
+    d = Truncated(base, low, high)
+    x = d.rsample((1000,))
+    assert d.support.check(x).all()
+    assert len(x.unique()) > 50
+    assert d.log_prob(x).isfinite().all()
+
+
+def test_windows_out_of_reach_are_refused():
+    with pytest.raises(ValueError, match=r"Truncated Logistic: the window from -101.0 to -100.0 lies further out than the quantiles"):
+        Truncated(Logistic(0.0, 1.0), -101.0, -100.0)
+
+
+def test_a_laplace_law_cut_at_its_mode_has_its_gradient():
+    loc, low = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
+    slopes = torch.autograd.grad(Truncated(td.Laplace(loc, 1.0), low, 1.0).log_prob(torch.tensor(0.7, dtype=torch.float64)), [loc, low])
+    # Moving the mode moves the mass by p(0) and the density at 0.7 by as much of itself; to the right, as a limit.
+    assert torch.allclose(slopes[0], torch.zeros((), dtype=torch.float64), atol=1e-12)
+    assert torch.allclose(slopes[1], torch.tensor(1 / math.expm1(1) + 1, dtype=torch.float64))

@@ -171,8 +171,9 @@ def readable(value: Tensor) -> bool:
 class Fresh:
     """Independent noise from torch's generator, or from the one that is given.
 
-    Normal noise is `torch.randn`, which in float32 ends at 5.77 on the CPU. `torch.compile` cannot trace a generator that is
-    given: draw the noise outside and pass it in, as a tensor for `path(d).push` or as `Replay`.
+    Normal noise is `torch.randn`, which in float32 ends at 5.77 on the CPU. A generator there keeps the low 32 bits of its seed.
+    `torch.compile` cannot trace a generator that is given: draw the noise outside and pass it in, as a tensor for `path(d).push`
+    or as `Replay`.
 
     Args:
         generator: a `torch.Generator` on the device of the parameters. `None` is torch's default generator of that device.

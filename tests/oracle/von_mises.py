@@ -2,8 +2,8 @@
 
     python tests/oracle/von_mises.py
 
-writes von_mises.json beside it. A row, for the density `exp(kappa cos t) sin(t)**n / Z` on (0, pi), holds n, kappa, the angle t, the
-tails (`F` below and `Q` above t), the slope dt/dkappa at fixed probability, the mean distance of the cosine from one, its
+writes von_mises.json beside it. For the density `exp(kappa cos t) sin(t)**n / Z` on (0, pi) a row holds n, kappa, the angle t,
+the tails (`F` below and `Q` above t), the slope dt/dkappa at fixed probability, the mean distance of the cosine from one, its
 derivative in kappa, and log Z - kappa.
 """
 

@@ -56,7 +56,7 @@ def directed(loc: Tensor, cosine: Tensor, sine: Tensor, noise: Tensor) -> Tensor
     at_pole = torch.cat([cosine.unsqueeze(-1), sine.unsqueeze(-1) * unit(noise)], -1)
     sign = torch.where(mu[..., :1].detach() < 0, -1.0, 1.0).to(mu.dtype)
     axis = torch.cat([mu[..., :1] + sign, mu[..., 1:]], -1)
-    along = (axis * at_pole).sum(-1, keepdim=True) / (1 + mu[..., :1].abs())
+    along = (axis * at_pole).sum(-1, keepdim=True) / (1 + sign * mu[..., :1])
     return unit(sign * (axis * along - at_pole))
 
 

@@ -48,6 +48,7 @@ class Law(Distribution):
     """
 
     has_rsample = True
+    sampled_by_path = True  # there is no other sampler to fall back on
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Samples of shape `sample_shape + batch_shape + event_shape`, differentiable in the parameters."""

@@ -24,8 +24,9 @@ class Truncated(Univariate):
     """A univariate law, given that it falls between two bounds.
 
     `p(x) = p_base(x) / P(low < X < high)` for `low <= x <= high`. Probabilities are logarithms, of the smaller tail: a window
-    far out in a tail is as good as one in the middle. The mass of a window narrower than the rounding of the distribution
-    function is lost (`TruncatedNormal` has no such limit, and closed moments).
+    far out in a tail is good as long as the quantiles of the law reach it and its log-probability has digits behind the point.
+    The mass of a window narrower than the rounding of the distribution function is lost. `TruncatedNormal` has none of these
+    limits, and closed moments.
 
     Args:
         base_dist: any univariate law whose path has an inverse.
@@ -34,7 +35,7 @@ class Truncated(Univariate):
 
     Raises:
         NoPathError: when the law has no distribution function here.
-        ValueError: when the law is not univariate, or a lower bound is not below its upper one.
+        ValueError: when the law is not univariate, a lower bound is not below its upper one, or the window is out of reach.
 
     Example:
         >>> import torch
@@ -77,6 +78,13 @@ class Truncated(Univariate):
                     f"Truncated {type(base_dist).__name__}: the window goes from {low[bad][0].item()} to {high[bad][0].item()}; "
                     "low must lie below high, and both inside the support"
                 )
+            middle = self._middle(low.dtype)
+            lost = ~((low <= middle) & (middle <= high))
+            if readable(lost) and lost.any():
+                raise ValueError(
+                    f"Truncated {type(base_dist).__name__}: the window from {low[lost][0].item()} to {high[lost][0].item()} lies "
+                    f"further out than the quantiles of the law reach in {low.dtype}; use torch.float64, or TruncatedNormal"
+                )
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         """The lower and the upper end of the support, of the batch shape."""
@@ -108,10 +116,15 @@ class Truncated(Univariate):
         below, above = _logs(self.base_dist, low), _logs(self.base_dist, high)
         return *below, *above
 
-    def _inner(self, value: Tensor) -> Tensor:
+    def _middle(self, dtype: torch.dtype) -> Tensor:
+        """The median."""
         with torch.no_grad():
-            middle = _from_tails(self.base_dist, *self._tails(), torch.as_tensor(LOG2, dtype=value.dtype, device=value.device))
-            return middle.expand_as(value + middle)
+            tails = self._tails()
+            return _from_tails(self.base_dist, *tails, torch.as_tensor(LOG2, dtype=dtype, device=tails[0].device))
+
+    def _inner(self, value: Tensor) -> Tensor:
+        middle = self._middle(value.dtype)
+        return middle.expand_as(value + middle)
 
     def _log_density(self, x: Tensor) -> Tensor:
         return self.base_dist.log_prob(x) - _log_mass(*self._tails())
@@ -138,7 +151,8 @@ def _from_tails(
     log_q = -reflect_exponential(eps)
     below, above = _log_sum(below_low - eps, below_high + log_q), _log_sum(above_low - eps, above_high + log_q)
     small = below < -LOG2
-    return icdf_from_log(d, log_survival=torch.where(small, torch.log1p(-torch.exp(torch.where(small, below, -1.0))), above))
+    lower = icdf_from_log(d, log_cdf=torch.where(small, below, -1.0))
+    return torch.where(small, lower, icdf_from_log(d, log_survival=torch.where(small, -1.0, above)))
 
 
 def _log_sum(a: Tensor, b: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def _refuse(d: Distribution) -> Path:
             f"{name} is discrete: no sample of it is differentiable. Take the gradient of its expectation, rp.expect(f, d), "
             f"with {count}rp.LeaveOneOut() or rp.Score(){relax}"
         )
-    if d.has_rsample:
+    if d.has_rsample and not getattr(d, "sampled_by_path", False):
         raise OwnSamplerError(d)
     raise NoPathError(
         f"{name} has no path. Use the score function, rp.expect(f, d, estimator=rp.Score()), or register one with rp.path.register"

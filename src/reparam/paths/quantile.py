@@ -100,7 +100,8 @@ def laplace_path(d: Laplace) -> Path:
 
     def pull(x: Tensor) -> Tensor:
         z = (x - loc) / scale
-        return torch.where(z > 0, z + LOG2, -torch.log1p(-torch.exp(-z.abs()) / 2))
+        # Not of `abs`, which has no slope at the mode.
+        return torch.where(z > 0, z + LOG2, -torch.log1p(-torch.exp(torch.where(z > 0, -z, z)) / 2))
 
     return Path(noise_like(loc, EXPONENTIAL), push, pull)
 

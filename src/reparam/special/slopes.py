@@ -34,8 +34,8 @@ def with_slopes(value: Tensor, slopes: Slopes, *args: Tensor) -> Tensor:
         >>> import torch
         >>> a = torch.tensor(3.0, requires_grad=True)
         >>> root = with_slopes(a.detach().sqrt(), lambda root, a: (0.5 / root,), a)
-        >>> torch.autograd.grad(root, a)[0] * 2 * 3**0.5
-        tensor(1.)
+        >>> bool(torch.autograd.grad(root, a)[0].isclose(0.5 / root))
+        True
     """
     operands = torch.broadcast_tensors(value.detach(), *args)
     if torch.compiler.is_compiling():

@@ -80,9 +80,10 @@ def angle_draw(kappa: Tensor, n: int, rows: torch.Size, generator: torch.Generat
             uniform = torch.rand(k.shape, generator=generator, dtype=k.dtype, device=k.device)
             b = (n + 1) / (2 * k + torch.hypot(2 * k, torch.full_like(k, n + 1.0)))
             u = b * first / (1 - first + b * first)  # (1 - cos t) / 2
-            accept = 2 * k * (b / (1 + b) - u) + (n + 1) * torch.log((1 + b) * (1 + u * (1 - b) / b) / 2) >= uniform.log()
+            # Comparisons with what is not a number are false: such a kappa does not hold up the others for ever.
+            reject = 2 * k * (b / (1 + b) - u) + (n + 1) * torch.log((1 + b) * (1 + u * (1 - b) / b) / 2) < uniform.log()
             value[waiting] = 2 * torch.atan2(torch.sqrt(b * first), torch.sqrt(1 - first))
-            waiting = waiting[~accept]
+            waiting = waiting[reject]
         info = torch.finfo(kappa.dtype)
         value = value.reshape(rows + kappa.shape).to(kappa.dtype).clamp(info.tiny, math.pi * (1 - 2 * info.eps))
     mode = _mode(kappa.detach(), n)
