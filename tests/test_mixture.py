@@ -219,6 +219,23 @@ def test_samples_with_their_density():
     assert torch.allclose(log_prob, d.log_prob(x))
 
 
+def test_a_gap_between_supports():
+    """A jump of the samples carries weight that no derivative sees."""
+    for component in (
+        td.Uniform(t(0.0, 5.0), t(1.0, 6.0)),
+        td.TransformedDistribution(td.Beta(t(2.0, 2.0), 1.0), td.AffineTransform(t(5.0, 0.0), 1.0)),
+    ):
+        with pytest.raises(rp.NoPathError, match=r"leave a gap.* weights without a gradient, or use the score function"):
+            rp.rsample(mixture(component, probs=t(0.4, 0.6, grad=True)))
+        assert rp.rsample(mixture(component, probs=t(0.4, 0.6))).isfinite()
+    w = t(0.4, 0.6, grad=True)
+    x = rp.rsample(mixture(td.Uniform(t(0.5, 0.0), t(3.0, 1.0)), probs=w), (2**14,), source=rp.Sobol(0))
+    assert torch.allclose(torch.autograd.grad(x.mean(), w)[0], t(0.75, -0.5), rtol=1e-3)  # supports that overlap
+    boxes = td.Independent(td.Uniform(torch.zeros(2, 2), t([2.0, 1.0], [3.0, 1.0])), 1)
+    with pytest.raises(rp.NoPathError, match=r"supports of different bounds.* Use the score function"):
+        rp.rsample(mixture(boxes, probs=t(0.4, 0.6)))
+
+
 class Learned(td.AffineTransform):
     """A transform that holds a network."""
 

@@ -193,8 +193,9 @@ class UnivariateLaw:
         if isinstance(self.base, VonMises):
             # Its path goes around from `loc`, each component from its own: samples and their ranks are in different orders.
             raise NoPathError(
-                f"{type(d).__name__} has no distribution function here: its values lie on a circle, which has no lower end. So mixtures "
-                "of such laws, truncated ones and copulas have no path: use the score function, rp.expect(f, d, estimator=rp.Score())"
+                f"{type(d).__name__} has no distribution function here: its values lie on a circle, which has no lower end. So "
+                "mixtures of such laws, truncated ones and copulas have no path: use the score function, "
+                "rp.expect(f, d, estimator=rp.Score())"
             )
         p = path.part(self.base)
         if p.pull is None or d.event_shape or p.noise.shape != d.batch_shape or p.noise.kind not in _TAILS:
@@ -304,12 +305,19 @@ class UnivariateLaw:
             info = torch.finfo(eps.dtype)
             eps = eps.clamp(info.tiny, info.max)
         x = self._push(eps)
-        low, high = (torch.as_tensor(e, dtype=x.dtype, device=x.device) for e in ends(support_of(self.base)))
         for transform in self.transforms:
             x = step(transform, x)
+        low, high = self.ends()
+        return torch.where(within, x, torch.where(outside, math.nan, torch.where(p == lower, low, high)))
+
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The lower and the upper end of the support, behind the transforms too."""
+        x = self._middles[0]
+        low, high = (torch.as_tensor(e, dtype=x.dtype, device=x.device) for e in ends(support_of(self.base)))
+        for transform in self.transforms:
             first, last = (torch.sigmoid(e) if type(transform) is SigmoidTransform else transform(e) for e in (low, high))
             low, high = torch.minimum(first, last), torch.maximum(first, last)
-        return torch.where(within, x, torch.where(outside, math.nan, torch.where(p == lower, low, high)))
+        return low, high
 
 
 def trusting(d: D) -> D:

@@ -4,6 +4,10 @@ A univariate mixture has the distribution function `F(x) = sum_k w_k F_k(x)`, an
 dimension by dimension (Rosenblatt): given those before it, each is a univariate mixture, weighted by the posterior
 probabilities of the components.
 
+Components far apart: the weights move the samples between them, and almost no sample lies there. Their gradient is unbiased only
+through events that may never occur (normals ten deviations apart): use `rp.Score()` for the weights, or `rp.Enumerate` over the
+component. Where bounded supports leave a gap, no sample shows it at all, and a gradient in the weights is refused.
+
 Source: Graves, arXiv:1607.05690; Figurnov et al., arXiv:1805.08498.
 """
 
@@ -49,7 +53,7 @@ def mixture_path(d: MixtureSameFamily) -> Path:
         return _refuse(d)
     component, batch, event = d.component_distribution, d.batch_shape, d.event_shape
     log_w = _log_weights(d)
-    conditionals = _conditionals(component)
+    conditionals = _conditionals(component, weights_move=log_w.requires_grad)
     parts = path.part(component)
 
     def walk(values: Tensor, visit: Callable[[_Mixture, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
@@ -101,6 +105,24 @@ def _log_weights(d: MixtureSameFamily) -> Tensor:
     least = torch.finfo(c.probs.dtype).tiny ** 0.75
     log_w: Tensor = (c.probs + (least - c.probs.detach()).clamp(min=0.0)).log()
     return log_w
+
+
+def _check_supports(law: UnivariateLaw, dim: int, name: str, *, weights_move: bool) -> None:
+    """Refuse what a path would move by jumps: no sample shows these, and gradients would be biased."""
+    low, high = (e.detach().expand(law.shape).movedim(dim, -1).cpu() for e in law.ends())
+    if not readable(low):
+        return
+    if dim != -1 and bool(((low != low[..., :1]) | (high != high[..., :1])).any()):
+        raise NoPathError(
+            f"these components of {name} have supports of different bounds: where one ends, the law of the next dimension jumps. "
+            "Use the score function, rp.expect(f, d, estimator=rp.Score())"
+        )
+    low, order = low.sort(-1)
+    if weights_move and bool((low[..., 1:] > torch.take_along_dim(high, order, -1).cummax(-1).values[..., :-1]).any()):
+        raise NoPathError(
+            f"the supports of these components of {name} leave a gap, and no sample in it shows what the weights move: give "
+            "weights without a gradient, or use the score function, rp.expect(f, d, estimator=rp.Score())"
+        )
 
 
 class _Mixture:
@@ -201,10 +223,11 @@ def _between(low: Tensor, high: Tensor, *, by_size: bool) -> Tensor:
     return torch.where((low * middle.sign() >= 0) & (high * middle.sign() >= 0), mean, middle)
 
 
-def _conditionals(component: Distribution) -> Callable[[list[Tensor]], Iterator[UnivariateLaw]]:
+def _conditionals(component: Distribution, *, weights_move: bool) -> Callable[[list[Tensor]], Iterator[UnivariateLaw]]:
     """For each dimension in turn the law of all components there, given the list of the samples before it, which grows."""
     if not component.event_shape:
         law = UnivariateLaw(component)
+        _check_supports(law, -1, type(component).__name__, weights_move=weights_move)
         return lambda before: iter([law])
     if isinstance(component, MultivariateNormal | LowRankMultivariateNormal):
         return lambda before: _normals(component.loc, component.scale_tril, before)
@@ -216,7 +239,7 @@ def _conditionals(component: Distribution) -> Callable[[list[Tensor]], Iterator[
             f"a mixture of {type(base).__name__} has no path: components may be univariate, Independent of univariate ones, "
             "MultivariateNormal or LowRankMultivariateNormal. Use the score function, rp.expect(f, d, estimator=rp.Score())"
         )
-    UnivariateLaw(base)
+    _check_supports(UnivariateLaw(base), -1 - len(event), type(base).__name__, weights_move=weights_move)
     return lambda before: (UnivariateLaw(_slice(base, len(event), i)) for i in range(event.numel()))
 
 
