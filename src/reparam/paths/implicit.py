@@ -20,6 +20,7 @@ from reparam.paths.path import HALF, NoPathError, Path, bounds, representable, s
 __all__ = ["implicit"]
 
 Function = Callable[..., Tensor]
+Conditional = Callable[[int, list[Tensor]], "_Univariate"]
 Sampler = Callable[[torch.Size, "torch.Generator | None"], Tensor]
 
 
@@ -50,8 +51,8 @@ def implicit(
 
     Raises:
         TypeError: for a law or parameters of another type; for half precision, in which bisection ends too early.
-        ValueError: where `F` has another shape than `x`, leaves [0, 1], falls, or has no derivative in a parameter that requires
-            one. It is tried at three values in the middle, on the CPU.
+        ValueError: where `F` has another shape than `x`, leaves [0, 1], falls, is NaN, does not go from 0 to 1, or has no
+            derivative in a parameter that requires one. It is tried at three values in the middle and at the ends, on the CPU.
 
     Source: Figurnov et al., arXiv:1805.08498.
 
@@ -91,7 +92,7 @@ def implicit(
 
     noise = _noise(torch.Size((*batch, len(functions))) if several else batch, parameters)
     made = _path(conditional, noise, several, sample)
-    _try(made, noise, parameters)
+    _try(made, conditional, several, noise, parameters)
     return made
 
 
@@ -115,8 +116,12 @@ def _from_distribution(d: Distribution) -> Path:
         return d.sample(rows)
 
     brings_one = type(d).sample is not Distribution.sample
-    made = _path(lambda i, before: univariate, noise, False, own_sample if brings_one else None)
-    _try(made, noise, [t for t in found if t.requires_grad])
+
+    def conditional(i: int, before: list[Tensor]) -> _Univariate:
+        return univariate
+
+    made = _path(conditional, noise, False, own_sample if brings_one else None)
+    _try(made, conditional, False, noise, [t for t in found if t.requires_grad])
     return made
 
 
@@ -126,7 +131,7 @@ def _noise(shape: torch.Size, parameters: Sequence[Tensor]) -> Noise:
     return Noise(UNIFORM, shape, reduce(torch.promote_types, [t.dtype for t in parameters]), parameters[0].device)
 
 
-def _path(conditional: Callable[[int, list[Tensor]], _Univariate], noise: Noise, several: bool, sampler: Sampler | None) -> Path:
+def _path(conditional: Conditional, noise: Noise, several: bool, sampler: Sampler | None) -> Path:
     def walk(values: Tensor, visit: Callable[[_Univariate, Tensor], tuple[Tensor, Tensor]]) -> Tensor:
         """Visit each dimension, given the samples in those before; a visit gives the sample and its result."""
         if not several:
@@ -208,6 +213,25 @@ class _Univariate:
         moved = self.cdf(x)
         return x - (moved - p.detach() - target) / self._slope(x)
 
+    def check(self, x: Tensor) -> None:
+        """Refuse a function that is NaN at the samples `x`, or does not go from 0 to 1."""
+        p = self.cdf(x)
+        if p.isnan().any():
+            raise ValueError(f"the distribution function is nan at {x[p.isnan()][0].item():g}")
+        info = torch.finfo(x.dtype)
+        room = math.sqrt(info.eps)
+        for goal, sign, bound in zip((0.0, 1.0), (-1.0, 1.0), bounds(self._support), strict=True):
+            end = torch.zeros_like(x) + (sign * info.max if bound is None else bound)
+            p = self.cdf(end)
+            bad = (p - goal).abs() > room  # a formula that overflows, to NaN, says nothing
+            if bound is None:  # nor does a tail so heavy that the floats end before it does
+                bad &= ((p - self.cdf(end.sign() * end.abs().sqrt())).abs() <= room) | (p < -room) | (p > 1 + room)
+            if bad.any():
+                raise ValueError(
+                    f"the distribution function is {p[bad][0].item():g} at {end[bad][0].item():g}, the end of the support; it must "
+                    f"be {goal:g} there: normalise it, or pass support="
+                )
+
     def _slope(self, x: Tensor) -> Tensor:
         slope = self.density(x)
         return torch.where(slope > 0, slope, math.inf)  # no gradient where there is no density
@@ -237,13 +261,17 @@ def _check_rise(x: Tensor, p: Tensor, p_low: Tensor, p_high: Tensor) -> None:
             raise ValueError(f"the distribution function is {p[bad][0].item():g} at {x[bad][0].item():g}, {what}")
 
 
-def _try(made: Path, noise: Noise, parameters: Sequence[Tensor]) -> None:
-    """Push a few values in the middle, so that a law that is none is refused at once."""
+def _try(made: Path, conditional: Conditional, several: bool, noise: Noise, parameters: Sequence[Tensor]) -> None:
+    """Push a few values in the middle, and look at the ends, so that a law that is none is refused at once."""
     if not all(readable(t) for t in parameters) or noise.device.type != "cpu" or torch.compiler.is_compiling():
         return
     u = torch.tensor([0.25, 0.5, 0.75], dtype=noise.dtype).reshape((3,) + (1,) * len(noise.shape)).expand((3, *noise.shape))
     with torch.enable_grad():
         x = made.push(u)
+    with torch.no_grad():
+        columns = list(x.detach().unbind(-1)) if several else [x.detach()]
+        for i, column in enumerate(columns):
+            conditional(i, columns[:i]).check(column)
     needed = [t for t in parameters if t.requires_grad]
     try:
         slopes = torch.autograd.grad(x.sum(), needed, allow_unused=True) if needed and x.requires_grad else [None] * len(needed)
