@@ -4,7 +4,8 @@ import mpmath as mp
 import pytest
 import torch
 
-from reparam.special.normal import hazard_from_normal, log_ndtr, log_ndtri, normal_from_hazard, normal_ratio
+from reparam.distributions import ExponentiallyModifiedNormal
+from reparam.special.normal import hazard_from_normal, log_ndtr, log_ndtri, normal_excess, normal_from_hazard, normal_ratio
 
 LOWER = [-1e4, -1e3, -100.0, -40.0, -20.0, -10.0, -6.01]
 MIDDLE = [-5.9, -5.0, -3.0, -1.0, -0.3, -1e-3, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0]
@@ -101,3 +102,46 @@ def test_compiles_to_one_graph(f):
     assert torch.allclose(compiled, f(x))
     (found,), (truth,) = torch.autograd.grad(compiled.sum(), x), torch.autograd.grad(f(x).sum(), x)
     assert torch.allclose(found, truth)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("f", [log_ndtr, normal_ratio, normal_excess, lambda z: log_ndtri(-(z.abs()))])
+def test_half_precision_is_single_precision_rounded_once(f, dtype):
+    z = torch.tensor([-20.0, -3.0, -0.5, 1.0, 3.0], dtype=dtype)
+    assert torch.equal(f(z), f(z.float()).to(dtype))
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.01, 0.5, 2.0, 1e4])
+@DTYPES
+def test_the_sum_of_normal_and_exponential(rate, dtype):
+    """Its distribution function, to relative precision, and its density: the slope of that."""
+    x = torch.tensor([-12.0, -5.0, -1.0, -0.1, 0.0, 0.5, 2.0, 4.0, 8.0, 30.0, 1e3], dtype=dtype, requires_grad=True)
+    d = ExponentiallyModifiedNormal(torch.tensor(0.0, dtype=dtype), 1.0, rate)
+    cdf = d.cdf(x)
+    (slope,) = torch.autograd.grad(cdf.sum(), x)
+    x, cdf = x.detach(), cdf.detach()
+    for i, z in enumerate(map(mp.mpf, x.tolist())):
+        with mp.workdps(60):
+            k = mp.mpf(float(d.rate))
+            rest = mp.exp(k * (k / 2 - z)) * mp.erfc((k - z) / mp.sqrt(2)) / 2
+            truth, density = mp.erfc(-z / mp.sqrt(2)) / 2 - rest, k * rest
+            log_density = mp.log(density)
+        allowed = 200 * torch.finfo(dtype).eps
+        if truth > 1e-37:
+            assert abs(mp.mpf(float(cdf[i])) - truth) <= allowed * truth
+        assert abs(mp.mpf(float(d.log_prob(x[i]))) - log_density) <= allowed * (1 + abs(log_density))
+        assert abs(mp.mpf(float(slope[i])) - density) <= allowed * (1 + density)
+
+
+def test_the_sum_of_normal_and_exponential_outside_and_in_half_precision():
+    d = ExponentiallyModifiedNormal(0.0, 1.0, 2.0, validate_args=False)
+    infinite = torch.tensor([-torch.inf, torch.inf])
+    assert d.log_prob(infinite).tolist() == [-torch.inf, -torch.inf]
+    assert d.cdf(infinite).tolist() == [0.0, 1.0]
+    with pytest.raises(NotImplementedError, match="inverse"):
+        d.icdf(torch.tensor(0.5))
+    with pytest.raises(NotImplementedError, match=r"ExponentiallyModifiedNormal has no entropy in closed form.*-d\.log_prob"):
+        d.entropy()
+    half = ExponentiallyModifiedNormal(torch.tensor(0.0, dtype=torch.bfloat16), 1.0, 2.0)
+    x = half.sample((5,))
+    assert torch.equal(half.log_prob(x), d.log_prob(x.float()).bfloat16())

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from reparam.distributions.law import Law
+from reparam.distributions.law import Univariate
 from reparam.noise import NORMAL
-from reparam.paths.path import Path, noise_like, path
-from reparam.special.normal import hazard_from_normal, log_ndtr
+from reparam.paths.path import HALF, Path, noise_like, path
+from reparam.special.normal import hazard_from_normal, log_ndtr, normal_excess, normal_ratio
 
 __all__ = ["ExponentiallyModifiedNormal"]
 
+_HALF_LOG_2_PI = math.log(2 * math.pi) / 2
+_FAR = 1e15  # its square is a float
+# Gauss-Legendre with eight nodes on [0, 1].
+_NODES = (
+    0.019855071751231912,
+    0.10166676129318664,
+    0.2372337950418355,
+    0.4082826787521751,
+    0.5917173212478248,
+    0.7627662049581645,
+    0.8983332387068134,
+    0.9801449282487681,
+)
+_WEIGHTS = (
+    0.05061426814518853,
+    0.11119051722668721,
+    0.15685332293894344,
+    0.18134189168918083,
+    0.18134189168918083,
+    0.15685332293894344,
+    0.11119051722668721,
+    0.05061426814518853,
+)
 
-class ExponentiallyModifiedNormal(Law):
+
+class ExponentiallyModifiedNormal(Univariate):
     """A normal variable plus an independent exponential one: reaction times, chromatographic peaks.
 
     Formula: `p(x) = rate * exp(rate * (loc - x) + (rate * scale)^2 / 2) * Phi((x - loc) / scale - rate * scale)`.
@@ -43,22 +69,42 @@ class ExponentiallyModifiedNormal(Law):
     rate: Tensor
 
     def __init__(self, loc: Tensor | float, scale: Tensor | float, rate: Tensor | float, validate_args: bool | None = None) -> None:
-        self.loc, self.scale, self.rate = torch.distributions.utils.broadcast_all(loc, scale, rate)
-        super().__init__(self.loc.shape, validate_args=validate_args)
+        self._set(validate_args, loc=loc, scale=scale, rate=rate)
 
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density: with `z = (x - loc) / scale` and `b = z - rate * scale` its exponent is `(b^2 - z^2) / 2`."""
-        if self._validate_args:
-            self._validate_sample(value)
-        z = (value - self.loc) / self.scale
-        product = self.rate * self.scale
+    def _log_density(self, x: Tensor) -> Tensor:
+        """With `z = (x - loc) / scale` and `b = z - rate * scale` the exponent is `(b^2 - z^2) / 2`."""
+        dtype = torch.promote_types(x.dtype, self.loc.dtype)
+        # The terms are squares: in half precision neither their range nor their digits would do.
+        loc, scale, rate, x = (t.float() if t.dtype in HALF else t for t in (self.loc, self.scale, self.rate, x))
+        z = (x - loc) / scale
+        product = rate * scale
         b = z - product
         # In the lower tail both terms are large: b^2 / 2 + log Phi(b) is small, so -z^2 / 2 is taken alone.
         below = b < 0
-        inner = torch.where(below, b, -1.0)
-        lower = log_ndtr(inner) + inner**2 / 2 - z**2 / 2
+        lower = -normal_ratio(torch.where(below, b, -1.0)).log() - _HALF_LOG_2_PI - z**2 / 2
         upper = product * (product / 2 - z) + log_ndtr(torch.where(below, 1.0, b))
-        return self.rate.log() + torch.where(below, lower, upper)
+        return (rate.log() + torch.where(below, lower, upper)).to(dtype)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """`P(X <= value) = Phi(z) - p(x) / rate`, to full relative precision in the lower tail."""
+        if self._validate_args:
+            self._validate_sample(value)
+        dtype = torch.promote_types(value.dtype, self.loc.dtype)
+        loc, scale, rate, x = (t.float() if t.dtype in HALF else t for t in (self.loc, self.scale, self.rate, value))
+        z = ((x - loc) / scale).clamp(-_FAR, _FAR)
+        product = rate * scale
+        # F = Phi(z) (1 - exp(-gap)), and the gap is the integral of phi / Phi + t over [z - product, z]: no difference cancels.
+        near = product < (1 + z.abs()) / 2
+        width = torch.where(near, product, 0.0)
+        gap = width * sum(weight * normal_excess(z - width * node) for node, weight in zip(_NODES, _WEIGHTS, strict=True))
+        b = z - product
+        ratio_b = normal_ratio(torch.where(b < 0, b, -1.0)).log()
+        both = ratio_b - normal_ratio(torch.where(z < 0, z, -1.0)).log()
+        above = torch.where(z < 0, 1.0, z)
+        between = ratio_b + _HALF_LOG_2_PI + log_ndtr(above) + above**2 / 2
+        neither = log_ndtr(above) - log_ndtr(torch.where(b < 0, 1.0, b)) + product * (above - product / 2)
+        gap = torch.where(near, gap, torch.where(z < 0, both, torch.where(b < 0, between, neither)))
+        return (-torch.exp(log_ndtr(z)) * torch.expm1(-gap)).to(dtype)
 
     @property
     def mean(self) -> Tensor:

@@ -72,6 +72,33 @@ class Law(Distribution):
         new._batch_shape = batch_shape
         return new
 
+    @property
+    def mean(self) -> Tensor:
+        raise self._unknown("mean", "d.sample((10_000,)).mean(0)")
+
+    @property
+    def variance(self) -> Tensor:
+        raise self._unknown("variance", "d.sample((10_000,)).var(0)")
+
+    @property
+    def mode(self) -> Tensor:
+        raise self._unknown("mode", "x[d.log_prob(x).argmax(0)] with x = d.sample((10_000,)) for one law")
+
+    def entropy(self) -> Tensor:
+        raise self._unknown("entropy", "-d.log_prob(d.sample((10_000,))).mean(0)")
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """`P(X <= value)`, where the law has one."""
+        raise self._unknown("cdf", "(d.sample((10_000,)) <= value).double().mean(0)")
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The quantile at `value`, where the law has one."""
+        raise self._unknown("icdf", "d.sample((10_000,)).quantile(value, 0)")
+
+    def _unknown(self, name: str, instead: str) -> NotImplementedError:
+        name_and_form = f"{type(self).__name__} has no {name} in closed form"
+        return NotImplementedError(f"{name_and_form}: average over samples, for example {instead}")
+
 
 class Univariate(Law):
     """A law of one number: its author writes the density inside the support, and the path.

@@ -16,6 +16,11 @@ _TERMS = 28
 _LOG_2_PI = math.log(2 * math.pi)
 
 
+def _wide(z: Tensor) -> Tensor:
+    """`z` in single precision at least: torch has no `erfcx` in half precision."""
+    return z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+
+
 def log_ndtr(z: Tensor) -> Tensor:
     """`log P(Z <= z)` of a standard normal, with derivatives of any order that stay exact where `z` is far out.
 
@@ -29,9 +34,10 @@ def log_ndtr(z: Tensor) -> Tensor:
         >>> bend
         tensor(-1.)
     """
+    wide = _wide(z)
     with torch.no_grad():
-        value = _log_ndtr(z.detach())
-    return with_slopes(value, lambda _, z: (normal_ratio(z),), z)
+        value = _log_ndtr(wide.detach())
+    return with_slopes(value, lambda _, z: (normal_ratio(z),), wide).to(z.dtype)
 
 
 def _log_ndtr(z: Tensor) -> Tensor:
@@ -49,6 +55,7 @@ def normal_ratio(z: Tensor) -> Tensor:
         >>> normal_ratio(torch.tensor([-1e4, 0.0, 9.0]))
         tensor([1.0000e+04, 7.9788e-01, 1.0280e-18])
     """
+    dtype, z = z.dtype, _wide(z)
     far, excess = _far_excess(z)
     near = torch.where(far, 0.0, z)
     with torch.no_grad():
@@ -57,7 +64,7 @@ def normal_ratio(z: Tensor) -> Tensor:
         above = at.clamp(min=0.0)
         upper = torch.exp(-above * above / 2) / (math.sqrt(math.pi / 2) * (1 + torch.erf(above / math.sqrt(2))))
         value = torch.where(at < 0, lower, upper)
-    return torch.where(far, excess - z, with_slopes(value, lambda ratio, z: (-ratio * (z + ratio),), near))
+    return torch.where(far, excess - z, with_slopes(value, lambda ratio, z: (-ratio * (z + ratio),), near)).to(dtype)
 
 
 def normal_excess(z: Tensor) -> Tensor:
@@ -68,9 +75,10 @@ def normal_excess(z: Tensor) -> Tensor:
         >>> normal_excess(torch.tensor([-1e4, 0.0]))
         tensor([1.0000e-04, 7.9788e-01])
     """
-    far, excess = _far_excess(z)
-    near = torch.where(far, 0.0, z)
-    return torch.where(far, excess, normal_ratio(near) + near)
+    wide = _wide(z)
+    far, excess = _far_excess(wide)
+    near = torch.where(far, 0.0, wide)
+    return torch.where(far, excess, normal_ratio(near) + near).to(z.dtype)
 
 
 def _far_excess(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,9 +104,10 @@ def log_ndtri(log_p: Tensor) -> Tensor:
         >>> log_ndtri(torch.tensor([-1e5, -1.0, -1e-30]))
         tensor([-4.4720e+02, -3.3747e-01,  1.1464e+01])
     """
+    wide = _wide(log_p)
     with torch.no_grad():
-        value = _quantile(log_p.detach())
-    return with_slopes(value, lambda z, log_p: (1 / normal_ratio(z),), log_p)
+        value = _quantile(wide.detach())
+    return with_slopes(value, lambda z, log_p: (1 / normal_ratio(z),), wide).to(log_p.dtype)
 
 
 def _quantile(log_p: Tensor) -> Tensor:
