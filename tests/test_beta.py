@@ -304,3 +304,19 @@ def test_the_gradient_of_the_multivariate_student_in_its_degrees_of_freedom():
     one = torch.tensor(6.0, dtype=torch.float64, requires_grad=True)
     (truth,) = torch.autograd.grad(rp.rsample(td.StudentT(one), (4096,), source=rp.Sobol(0)).cos().mean(), one)
     assert mean_test(found, float(truth))
+
+
+def test_lkj_samples_that_round_to_singular_matrices_have_a_density():
+    x, log_prob = rp.sample_and_log_prob(LKJ(4, torch.tensor(1e-3)), (500,), source=fresh())
+    assert x.isfinite().all()
+    assert log_prob.isfinite().all()
+    d = LKJ(4, torch.tensor(2.0, dtype=torch.float64))
+    x, log_prob = rp.sample_and_log_prob(d, (50,), source=fresh())
+    torch.testing.assert_close(log_prob, d.log_prob(x))
+
+
+def test_the_density_of_a_heavy_multivariate_t_does_not_overflow():
+    df = torch.tensor(1.0, requires_grad=True)
+    log_prob = MultivariateStudentT(df, torch.zeros(3), torch.eye(3)).log_prob(torch.tensor([1e20, 0.0, 0.0]))
+    torch.testing.assert_close(log_prob.detach(), torch.tensor(-2 * math.log(math.pi) - 80 * math.log(10)))
+    assert torch.autograd.grad(log_prob, df)[0].isfinite()

@@ -193,3 +193,17 @@ def test_the_oracle_and_the_table_agree():
     for row in ROWS:
         if row["kappa"] <= 100 and row["n"] <= 3:
             assert math.isclose(AngleLaw(row["kappa"], row["n"]).cdf(row["t"]), float(row["F"]), rel_tol=0, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("law", [VonMisesFisher, PowerSpherical])
+def test_off_the_sphere_there_is_no_density(law):
+    d = law(torch.tensor([1.0, 0.0]), torch.tensor(2.0), validate_args=False)
+    assert d.log_prob(torch.tensor([5.0, 0.0])) == -math.inf
+    assert d.log_prob(d.sample((99,))).isfinite().all()
+
+
+@pytest.mark.parametrize("law", [VonMisesFisher, PowerSpherical])
+def test_divergences_between_spheres_of_different_dimensions_are_refused(law):
+    with pytest.raises(ValueError, match="2 and 5"):
+        kl_divergence(law(torch.tensor([1.0, 0.0]), 2.0), HypersphericalUniform(5))
+    assert kl_divergence(HypersphericalUniform(3), HypersphericalUniform(3, (2,))).tolist() == [0, 0]

@@ -308,3 +308,8 @@ def test_inverse_wishart_refuses():
         InverseWishart(5.0)
     with pytest.raises(ValueError, match="must end in a square matrix"):
         InverseWishart(5.0, torch.ones(3))
+
+
+def test_a_matrix_that_is_not_definite_has_no_inverse_wishart_density():
+    d = InverseWishart(5.0, torch.eye(2), validate_args=False)
+    assert d.log_prob(torch.stack([-torch.eye(2), torch.eye(2)])).isfinite().tolist() == [False, True]

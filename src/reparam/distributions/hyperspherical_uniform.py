@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
+from torch.distributions import Distribution, constraints, register_kl
 
 from reparam.distributions.law import Law
 from reparam.noise import NORMAL
@@ -121,3 +121,15 @@ class HypersphericalUniform(Law):
 def hyperspherical_uniform_path(d: HypersphericalUniform) -> Path:
     """`x = z / |z|`."""
     return Path(noise_like(d._zero, NORMAL, d.batch_shape + d.event_shape), unit)
+
+
+def same_sphere(p: Distribution, q: Distribution) -> None:
+    """Refuse a divergence between laws of different dimensions."""
+    if p.event_shape != q.event_shape:
+        raise ValueError(f"the laws are on spheres of different dimensions, {p.event_shape[0]} and {q.event_shape[0]}")
+
+
+@register_kl(HypersphericalUniform, HypersphericalUniform)  # type: ignore[untyped-decorator]
+def _kl(p: HypersphericalUniform, q: HypersphericalUniform) -> Tensor:
+    same_sphere(p, q)
+    return p._zero.expand(torch.broadcast_shapes(p.batch_shape, q.batch_shape))

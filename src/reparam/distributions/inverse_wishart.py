@@ -77,12 +77,14 @@ class InverseWishart(Law):
         if self._validate_args:
             self._validate_sample(value)
         size = self.event_shape[-1]
-        root = torch.linalg.cholesky(value)
+        root, failed = torch.linalg.cholesky_ex(value)
+        inside = failed == 0
+        root = torch.where(inside[..., None, None], root, torch.eye(size, dtype=root.dtype, device=root.device))
         # trace(S X^-1) = |root^-1 scale_tril|^2
         trace = torch.linalg.solve_triangular(root, self.scale_tril, upper=False).square().sum((-2, -1))
         constant = self.df * size / 2 * math.log(2.0) + torch.mvlgamma(self.df / 2, size)
         log_prob: Tensor = self.df * _half_log_det(self.scale_tril) - (self.df + size + 1) * _half_log_det(root) - trace / 2
-        return log_prob - constant
+        return torch.where(inside, log_prob - constant, -torch.inf)
 
     @property
     def mean(self) -> Tensor:

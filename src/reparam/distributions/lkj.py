@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
+from torch.nn.functional import logsigmoid
 
 from reparam.distributions.law import Law
+from reparam.noise import Source
+from reparam.paths.joint import sample_and_log_prob
 from reparam.paths.lkj import lkj_vine_path
 from reparam.paths.path import Path, path
+from reparam.special.beta import logit_beta_quantile
 
 __all__ = ["LKJ", "correlation"]
 
@@ -70,7 +74,10 @@ class LKJ(Law):
         super().__init__(self.concentration.shape, torch.Size([dim, dim]), validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """The log-density with respect to the entries below the diagonal; minus infinity for a singular matrix."""
+        """The log-density with respect to the entries below the diagonal; minus infinity for a singular matrix.
+
+        Samples of a small concentration round to singular ones; `sample_and_log_prob` has their density.
+        """
         if self._validate_args:
             self._validate_sample(value)
         factor, failed = torch.linalg.cholesky_ex(value)
@@ -126,3 +133,16 @@ def lkj_path(d: LKJ) -> Path:
         lambda matrix: pull(torch.linalg.cholesky(matrix)),
         lambda rows, generator: square(fast(rows, generator)),
     )
+
+
+@sample_and_log_prob.register
+def _joint(d: LKJ, rows: torch.Size, source: Source | None) -> tuple[Tensor, Tensor]:
+    """With the determinant from the logits of the vine: the product of `1 - r^2 = sech(y / 2)^2`, where the matrix is singular."""
+    p = path.part(d)
+    eps = p.noise.draw(rows, source=source)
+    column = torch.tril_indices(d.dim, d.dim, -1, device=eps.device)[1]
+    b = d.concentration.double().unsqueeze(-1) + (d.dim - 2 - column) / 2
+    y = logit_beta_quantile(b, b, eps.double())
+    log_det = (2 * math.log(2.0) + logsigmoid(y) + logsigmoid(-y)).sum(-1)
+    density = (d.concentration - 1) * log_det - d._log_normalizer()
+    return p.push(eps), density.to(d.concentration.dtype)

@@ -74,9 +74,15 @@ class MultivariateStudentT(Law):
             self._validate_sample(value)
         away = (value - self.loc).unsqueeze(-1)
         factor = self.scale_tril.expand(away.shape[:-2] + self.scale_tril.shape[-2:])
-        square = torch.linalg.solve_triangular(factor, away, upper=False).square().sum((-2, -1))
-        half, power = self.df / 2, (self.df + self.loc.shape[-1]) / 2
-        return self._height() - self._log_det() - power * torch.log1p(square / (2 * half))
+        z = torch.linalg.solve_triangular(factor, away, upper=False).squeeze(-1)
+        # In heavy tails the square overflows: there the largest is taken out, as a log.
+        most = torch.finfo(z.dtype).max
+        size = z.detach().abs().amax(-1).clamp(max=most)
+        size = torch.where(size > most**0.25, size, 1.0)
+        ratio = (z / size.unsqueeze(-1)).square().sum(-1) / self.df
+        far = 2 * size.log() + torch.log(size.reciprocal().square() + ratio)
+        power = (self.df + self.loc.shape[-1]) / 2
+        return self._height() - self._log_det() - power * torch.where(size > 1, far, torch.log1p(ratio))
 
     def _log_det(self) -> Tensor:
         return self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)

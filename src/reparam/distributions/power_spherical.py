@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
-from reparam.distributions.hyperspherical_uniform import HypersphericalUniform, directed, unit, unit_vector
+from reparam.distributions.hyperspherical_uniform import HypersphericalUniform, directed, same_sphere, unit, unit_vector
 from reparam.distributions.law import Law
 from reparam.noise import NORMAL, Fresh
 from reparam.paths.beta import logit_beta_sample
@@ -70,7 +70,9 @@ class PowerSpherical(Law):
             self._validate_sample(value)
         # A quarter of the squared distance is one less the beta variable, exact where the vectors are close.
         lacking = ((value - unit(self.loc)).square().sum(-1) / 4).clamp(max=1 - torch.finfo(value.dtype).eps / 2)
-        return self.scale * torch.log1p(-lacking) - self._log_total()
+        # Rounding, of half precision too, leaves the sphere by less.
+        on_sphere = (torch.linalg.vector_norm(value.detach(), dim=-1) - 1).abs() < 0.01
+        return torch.where(on_sphere, self.scale * torch.log1p(-lacking) - self._log_total(), -torch.inf)
 
     def entropy(self) -> Tensor:
         a, b = self._shapes
@@ -119,4 +121,5 @@ def power_spherical_path(d: PowerSpherical) -> Path:
 
 @register_kl(PowerSpherical, HypersphericalUniform)  # type: ignore[untyped-decorator]
 def _kl_uniform(p: PowerSpherical, q: HypersphericalUniform) -> Tensor:
+    same_sphere(p, q)
     return q.entropy() - p.entropy()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints, register_kl
 
-from reparam.distributions.hyperspherical_uniform import HypersphericalUniform, directed, log_sphere, unit, unit_vector
+from reparam.distributions.hyperspherical_uniform import HypersphericalUniform, directed, log_sphere, same_sphere, unit, unit_vector
 from reparam.distributions.law import Law
 from reparam.noise import NORMAL, Fresh, readable
 from reparam.paths.path import Path, noise_like, path
@@ -67,7 +67,9 @@ class VonMisesFisher(Law):
             self._validate_sample(value)
         # One less the cosine of unit vectors, exact where they are close.
         deficit = (value - unit(self.loc)).square().sum(-1) / 2
-        return -self.concentration * deficit - self._log_total()
+        # Rounding, of half precision too, leaves the sphere by less.
+        on_sphere = (torch.linalg.vector_norm(value.detach(), dim=-1) - 1).abs() < 0.01
+        return torch.where(on_sphere, -self.concentration * deficit - self._log_total(), -torch.inf)
 
     def entropy(self) -> Tensor:
         return self.concentration * mean_cosine_deficit(self.concentration, self._n) + self._log_total()
@@ -119,6 +121,7 @@ def von_mises_fisher_path(d: VonMisesFisher) -> Path:
 
 @register_kl(VonMisesFisher, VonMisesFisher)  # type: ignore[untyped-decorator]
 def _kl(p: VonMisesFisher, q: VonMisesFisher) -> Tensor:
+    same_sphere(p, q)
     deficit = mean_cosine_deficit(p.concentration, p._n)
     between = (p.loc - q.loc).square().sum(-1) / 2
     cross = q.concentration * (deficit + (1 - deficit) * between) + q._log_total()
@@ -127,4 +130,5 @@ def _kl(p: VonMisesFisher, q: VonMisesFisher) -> Tensor:
 
 @register_kl(VonMisesFisher, HypersphericalUniform)  # type: ignore[untyped-decorator]
 def _kl_uniform(p: VonMisesFisher, q: HypersphericalUniform) -> Tensor:
+    same_sphere(p, q)
     return q.entropy() - p.entropy()
