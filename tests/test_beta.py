@@ -320,3 +320,8 @@ def test_the_density_of_a_heavy_multivariate_t_does_not_overflow():
     log_prob = MultivariateStudentT(df, torch.zeros(3), torch.eye(3)).log_prob(torch.tensor([1e20, 0.0, 0.0]))
     torch.testing.assert_close(log_prob.detach(), torch.tensor(-2 * math.log(math.pi) - 80 * math.log(10)))
     assert torch.autograd.grad(log_prob, df)[0].isfinite()
+
+
+def test_a_scale_matrix_that_is_not_definite_is_named():
+    with pytest.raises(ValueError, match=r"scale_matrix .* smallest eigenvalue is -1"):
+        MultivariateStudentT(3.0, torch.zeros(2), scale_matrix=-torch.eye(2))

@@ -163,3 +163,9 @@ def test_bad_correlations_are_refused():
 def test_values_outside_the_support():
     d = GaussianCopula(td.Exponential(torch.ones(2), validate_args=False), torch.eye(2), validate_args=False)
     assert not d.log_prob(torch.tensor([-1.0, 1.0])).isnan()
+
+
+def test_outside_the_support_a_copula_has_no_density():
+    marginals = [td.Gamma(2.0, 1.0, validate_args=False), td.Normal(0.0, 1.0, validate_args=False)]
+    d = GaussianCopula(marginals, pair().float(), validate_args=False)
+    assert d.log_prob(torch.tensor([[-1.0, 0.0], [1.0, 0.0]])).isneginf().tolist() == [True, False]

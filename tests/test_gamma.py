@@ -313,3 +313,8 @@ def test_inverse_wishart_refuses():
 def test_a_matrix_that_is_not_definite_has_no_inverse_wishart_density():
     d = InverseWishart(5.0, torch.eye(2), validate_args=False)
     assert d.log_prob(torch.stack([-torch.eye(2), torch.eye(2)])).isfinite().tolist() == [False, True]
+
+
+def test_a_scale_that_is_not_definite_is_named():
+    with pytest.raises(ValueError, match=r"InverseWishart: scale_matrix .* not finite"):
+        InverseWishart(5.0, torch.full((2, 2), torch.nan))

@@ -126,6 +126,8 @@ class GaussianCopula(Law):
         else:
             each = torch.stack([d.log_prob(x) for d, x in zip(own, value.unbind(-1), strict=True)], -1)
         z = _normal(own, value)
+        # Outside of its support a law that does not check may say NaN.
+        each = torch.where(self.support.check(value).unsqueeze(-1), each, -torch.inf)
         return each.sum(-1) - (_solve(self.scale_tril, z).square() - z.square()).sum(-1) / 2 - _log_det(self.scale_tril)
 
 

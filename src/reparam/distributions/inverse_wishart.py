@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from reparam.distributions.law import Law
+from reparam.distributions.matrix_normal import cholesky_of
 from reparam.noise import readable
 from reparam.paths.path import Path, path
 from reparam.paths.wishart import bartlett_noise, bartlett_pull, bartlett_push, bartlett_sample, definite
@@ -64,7 +65,7 @@ class InverseWishart(Law):
                 f"InverseWishart: df is {df.min().item():g} at least; matrices of size {size} need more than {size - 1}"
             )
         batch_shape = torch.broadcast_shapes(df.shape, given.shape[:-2])
-        factor = given if scale_tril is not None else torch.linalg.cholesky(given)
+        factor = given if scale_tril is not None else cholesky_of(given, "InverseWishart: scale_matrix", check)
         self.df = df.expand(batch_shape)
         self.scale_tril = factor.expand(batch_shape + given.shape[-2:])
         super().__init__(batch_shape, given.shape[-2:], validate_args)

@@ -12,7 +12,7 @@ from reparam.distributions.law import Law
 from reparam.noise import NORMAL, readable
 from reparam.paths.path import Path, noise_like, path
 
-__all__ = ["MatrixNormal"]
+__all__ = ["MatrixNormal", "cholesky_of"]
 
 
 class MatrixNormal(Law):
@@ -109,9 +109,16 @@ def _factor(name: str, factor: Tensor | None, covariance: Tensor | None, size: i
     if covariance is None or factor is not None:
         raise ValueError(f"MatrixNormal takes one of {name}_scale_tril and {name}_covariance")
     _sized(f"{name}_covariance", covariance, size)
-    if check and readable(covariance) and not constraints.positive_definite.check(covariance).all():
-        raise ValueError(f"MatrixNormal: {name}_covariance is not symmetric and positive definite")
-    return torch.linalg.cholesky(covariance)  # type: ignore[no-any-return]
+    return cholesky_of(covariance, f"MatrixNormal: {name}_covariance", check)
+
+
+def cholesky_of(matrix: Tensor, what: str, check: bool) -> Tensor:
+    """The Cholesky factor, with words for a matrix that has none."""
+    if check and readable(matrix) and not constraints.positive_definite.check(matrix).all():
+        finite = bool(matrix.isfinite().all())
+        least = f"its smallest eigenvalue is {torch.linalg.eigvalsh(matrix).min().item():g}" if finite else "it is not finite"
+        raise ValueError(f"{what} is not symmetric and positive definite; {least}")
+    return torch.linalg.cholesky(matrix)  # type: ignore[no-any-return]
 
 
 def _sized(name: str, given: Tensor, size: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from reparam.distributions.law import Law
+from reparam.distributions.matrix_normal import cholesky_of
 from reparam.noise import NORMAL
 from reparam.paths.gamma import log_gamma_sample
 from reparam.paths.path import Path, noise_like, path, representable
@@ -57,7 +58,8 @@ class MultivariateStudentT(Law):
         validate_args: bool | None = None,
     ) -> None:
         if scale_tril is None and scale_matrix is not None:
-            scale_tril = torch.linalg.cholesky(scale_matrix)
+            check = self._validate_args if validate_args is None else validate_args
+            scale_tril = cholesky_of(scale_matrix, "MultivariateStudentT: scale_matrix", check)
         elif scale_tril is None or scale_matrix is not None:
             raise ValueError("MultivariateStudentT takes scale_tril or scale_matrix, and exactly one of them")
         size = loc.shape[-1]
