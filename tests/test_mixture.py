@@ -7,6 +7,7 @@ import torch
 import torch.distributions as td
 
 import reparam as rp
+from reparam.distributions import LogitNormal, TanhNormal
 from reparam.paths import cdf, icdf, log_survival, sample_and_log_prob
 from reparam.stats import law_tests, mean_test
 
@@ -234,6 +235,18 @@ def test_a_gap_between_supports():
     boxes = td.Independent(td.Uniform(torch.zeros(2, 2), t([2.0, 1.0], [3.0, 1.0])), 1)
     with pytest.raises(rp.NoPathError, match=r"supports of different bounds.* Use the score function"):
         rp.rsample(mixture(boxes, probs=t(0.4, 0.6)))
+
+
+@pytest.mark.parametrize("law", [TanhNormal, LogitNormal, td.Beta])
+def test_components_that_reach_a_bound_within_rounding(law):
+    a, b = ([0.1, 5.0], [0.1, 5.0]) if law is td.Beta else ([0.0, 0.0], [10.0, 1.0])
+    w = torch.tensor([0.4, 0.6], requires_grad=True)
+    d = mixture(law(torch.tensor(a), torch.tensor(b)), probs=w)
+    x = rp.rsample(d, (4096,), source=rp.Sobol(0))
+    low, high = d.support.base_constraint.lower_bound, d.support.base_constraint.upper_bound
+    assert ((x > low) & (x < high)).all()
+    assert torch.autograd.grad(x.mean(), w)[0].abs().max() < 1e-2  # by symmetry none
+    assert icdf(d, 0.99).isfinite()
 
 
 class Learned(td.AffineTransform):

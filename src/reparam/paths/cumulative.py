@@ -285,7 +285,7 @@ class UnivariateLaw:
         low, high = ends(support_of(self._whole))
         inside = (x >= low) & (x <= high) & x.isfinite()
         density = trusting(self._whole).log_prob(torch.where(inside, x, self._middles[-1]))
-        return torch.where(inside, density, -math.inf)
+        return torch.where(inside & ~density.isnan(), density, -math.inf)
 
     def from_log_cdf(self, log_p: Tensor) -> Tensor:
         return self.quantile(log_p, lambda tails: (tails.from_log_below, tails.from_log_above), -math.inf, 0.0)
@@ -309,6 +309,10 @@ class UnivariateLaw:
             x = step(transform, x)
         low, high = self.ends()
         return torch.where(within, x, torch.where(outside, math.nan, torch.where(p == lower, low, high)))
+
+    def middle(self) -> Tensor:
+        """A value in the middle of the law."""
+        return self._middles[-1]
 
     def ends(self) -> tuple[Tensor, Tensor]:
         """The lower and the upper end of the support, behind the transforms too."""

@@ -26,13 +26,14 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     Transform,
+    constraints,
 )
 
 from reparam.noise import EXPONENTIAL, Fresh, Noise, readable, reflect_exponential
 from reparam.paths.compose import steps
 from reparam.paths.cumulative import UnivariateLaw
 from reparam.paths.parameters import map_parameters
-from reparam.paths.path import NoPathError, Path, _refuse, is_discrete, path
+from reparam.paths.path import NoPathError, Path, _refuse, is_discrete, path, representable
 from reparam.special.tails import LOG2
 
 __all__: list[str] = []
@@ -172,7 +173,7 @@ class _Mixture:
                 x, last = following, (following - x).abs()
                 if readable(x) and bool(there.all()):
                     break
-            return x.detach()  # forward mode does not stop at no_grad
+            return self.inside(x).detach()  # forward mode does not stop at no_grad
 
     def _bracket(self, log_s: Tensor, log_f: Tensor) -> tuple[Tensor, Tensor]:
         """Two values around the quantile: of the components at the same rank, and at those that their weights allow."""
@@ -187,15 +188,25 @@ class _Mixture:
         high = torch.minimum(torch.where(some, rank, -math.inf).amax(-1), most)
         # The quantiles of the components are rounded.
         room = (high - low).abs() * 1e-3 + torch.maximum(low.abs(), high.abs()) * math.sqrt(torch.finfo(low.dtype).eps)
-        return torch.minimum(low, high) - room, torch.maximum(low, high) + room
+        return self.inside(torch.minimum(low, high) - room), self.inside(torch.maximum(low, high) + room)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """`x`, where rounding put it on or beyond an end of all supports moved inside."""
+        low, high = (e.expand(self.law.shape) for e in self.law.ends())
+        return representable(x, constraints.interval(low.amin(-1), high.amax(-1)))
 
     def attach(self, x: Tensor, eps: Tensor | None = None) -> Tensor:
         """The value `x` as a function of the parameters, and of `eps`, at a fixed rank: two Newton steps that do not move it."""
-        if eps is None:
-            below, above = self.log_tails(x)
-            upper = above < below
-        else:
-            upper = eps > LOG2
+        with torch.no_grad():
+            if eps is None:
+                below, above = self.log_tails(x.detach())
+                upper = above < below
+            else:
+                upper = eps > LOG2
+            # Where the floats end no derivative is finite: such samples have none, and no formula sees them.
+            slope = self.log_density(x.detach()) - self.log_tail(x.detach(), upper)
+            ordinary = slope.abs() < math.log(torch.finfo(x.dtype).max) / 2
+            given, x = x, torch.where(ordinary, x, self.middle())
 
         def miss(x: Tensor) -> tuple[Tensor, Tensor]:
             tail = self.log_tail(x, upper)
@@ -210,7 +221,12 @@ class _Mixture:
         fixed = rank.detach()
         x = x - (rank - fixed) / slope.detach()
         rank, slope = miss(x)
-        return x - (rank - fixed) / slope
+        return torch.where(ordinary, x - (rank - fixed) / slope, given)
+
+    def middle(self) -> Tensor:
+        """A value in the middle of the heaviest component."""
+        middles, log_w = torch.broadcast_tensors(self.law.middle(), self.log_w)
+        return torch.take_along_dim(middles, log_w.argmax(-1, keepdim=True), -1).squeeze(-1)
 
 
 def _between(low: Tensor, high: Tensor, *, by_size: bool) -> Tensor:
