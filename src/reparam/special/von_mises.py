@@ -24,6 +24,7 @@ from reparam.special.slopes import with_slopes
 __all__ = ["angle_draw", "angle_hazard", "angle_quantile", "log_angle_integral", "mean_cosine_deficit"]
 
 # The exponent at which the integrals are cut and the nodes that then integrate them: to the precision of a type, or coarsely.
+_HALF = (torch.float16, torch.bfloat16)
 _FINE = {torch.float64: (40.0, 24), torch.float32: (20.0, 16)}
 _COARSE = (12.0, 8)
 # The rules on the unit interval, in groups: neither thousands of small operations nor all nodes of all samples in memory at once.
@@ -133,6 +134,8 @@ def log_angle_integral(kappa: Tensor, n: int) -> Tensor:
         >>> log_angle_integral(torch.tensor([0.0, 1e8]), n=1).exp()
         tensor([2.0000e+00, 1.0000e-08])
     """
+    if kappa.dtype in _HALF:
+        return log_angle_integral(kappa.float(), n).to(kappa.dtype)
     mode = _mode(kappa.detach(), n)
     start = n * torch.log(torch.sin(mode)) if n else 0.0
     return start - 2 * torch.sin(mode / 2) ** 2 * kappa + _log_total(kappa, mode, n)
@@ -146,6 +149,8 @@ def mean_cosine_deficit(kappa: Tensor, n: int) -> Tensor:
         >>> mean_cosine_deficit(torch.tensor([0.0, 1e8]), n=1)
         tensor([1.0000e+00, 1.0000e-08])
     """
+    if kappa.dtype in _HALF:
+        return mean_cosine_deficit(kappa.float(), n).to(kappa.dtype)
     mode = _mode(kappa.detach(), n)
     return 2 * torch.sin(mode / 2) ** 2 - _mean_excess(kappa, mode, n)
 
