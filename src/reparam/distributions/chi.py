@@ -64,11 +64,20 @@ class Chi(Univariate):
 
     @property
     def variance(self) -> Tensor:
-        return (self.df.double() - self._wide_mean().square()).to(self.df.dtype)
+        return chi_variance(self.df.double()).to(self.df.dtype)
 
     def entropy(self) -> Tensor:
         half = self.df.double() / 2
         return (half + torch.lgamma(half) + (0.5 - half) * torch.digamma(half) - _LOG_2 / 2).to(self.df.dtype)
+
+
+def chi_variance(df: Tensor) -> Tensor:
+    """`df - mean**2`, by its asymptotic series where the two cancel."""
+    large = df > 200
+    near, inverse = torch.where(large, 1.0, df), 1 / torch.where(large, df, 200.0)
+    series = 0.5 - inverse * (1 / 8 + inverse * (1 / 16 - inverse * (5 / 128 + inverse * (23 / 256 - inverse * (53 / 1024)))))
+    mean_squared = 2 * torch.exp(2 * (torch.lgamma(near / 2 + 0.5) - torch.lgamma(near / 2)))
+    return torch.where(large, series, near - mean_squared)
 
 
 @path.register

@@ -12,6 +12,7 @@ from reparam.distributions.law import Univariate
 from reparam.noise import NORMAL, readable
 from reparam.paths.path import Path, noise_like, path, representable
 from reparam.special.averages import softplus_mean
+from reparam.special.saturate import finite_sinh
 
 __all__ = ["JohnsonSU"]
 
@@ -76,7 +77,8 @@ class JohnsonSU(Univariate):
     @property
     def mean(self) -> Tensor:
         w = self._normal()
-        return self.loc + self.scale * torch.exp(w.variance / 2) * torch.sinh(w.loc)
+        # Of the symmetric law the mean is loc, however far the exponential is from a float.
+        return self.loc + torch.where(w.loc == 0, 0.0, self.scale * torch.exp(w.variance / 2) * torch.sinh(w.loc))
 
     @property
     def variance(self) -> Tensor:
@@ -97,7 +99,7 @@ def johnson_su_path(d: JohnsonSU) -> Path:
     gamma, delta, loc, scale = d.gamma, d.delta, d.loc, d.scale
 
     def push(eps: Tensor) -> Tensor:
-        return representable(torch.addcmul(loc, scale, torch.sinh((eps - gamma) / delta)), d.support)
+        return representable(torch.addcmul(loc, scale, finite_sinh((eps - gamma) / delta)), d.support)
 
     return Path(noise_like(loc, NORMAL), push, lambda x: gamma + delta * torch.asinh((x - loc) / scale))
 

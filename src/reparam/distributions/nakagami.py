@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Gamma, constraints, kl_divergence, register_kl
 
+from reparam.distributions.chi import chi_variance
 from reparam.distributions.law import Univariate
 from reparam.paths.gamma import exp_as, gamma_based
 from reparam.paths.path import Path, path
@@ -68,7 +69,8 @@ class Nakagami(Univariate):
 
     @property
     def variance(self) -> Tensor:
-        return self.spread * (1 - self._relative_mean().square()).to(self.spread.dtype)
+        df = 2 * self.concentration.double()
+        return self.spread * (chi_variance(df) / df).to(self.spread.dtype)
 
     def entropy(self) -> Tensor:
         m = self.concentration.double()

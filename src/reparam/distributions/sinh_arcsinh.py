@@ -12,6 +12,7 @@ from reparam.distributions.law import Univariate
 from reparam.noise import NORMAL
 from reparam.paths.path import Path, noise_like, path, representable
 from reparam.special.averages import normal_average
+from reparam.special.saturate import finite_sinh
 
 __all__ = ["SinhArcsinh"]
 
@@ -83,7 +84,8 @@ class SinhArcsinh(Univariate):
     def variance(self) -> Tensor:
         first, second = self._even(1), self._even(2)
         lean = torch.sinh(self.skewness * self.tailweight).square()
-        return self.scale.square() * (second / 2 + lean * (second - first * (2 + first)))
+        leaning = torch.where(lean == 0, 0.0, lean * (second - first * (2 + first)))
+        return self.scale.square() * torch.where(second == torch.inf, second, second / 2 + leaning)
 
     def entropy(self) -> Tensor:
         def log_slope(z: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ def sinh_arcsinh_path(d: SinhArcsinh) -> Path:
     loc, scale, skewness, tailweight = d.loc, d.scale, d.skewness, d.tailweight
 
     def push(eps: Tensor) -> Tensor:
-        return representable(torch.addcmul(loc, scale, torch.sinh((torch.asinh(eps) + skewness) * tailweight)), d.support)
+        return representable(torch.addcmul(loc, scale, finite_sinh((torch.asinh(eps) + skewness) * tailweight)), d.support)
 
     def pull(x: Tensor) -> Tensor:
         return torch.sinh(torch.asinh((x - loc) / scale) / tailweight - skewness)

@@ -199,15 +199,6 @@ class TruncatedNormal(Univariate):
         t = (x - w.origin) / self.scale
         return -_exponent(t.abs(), w.s) - torch.log(w.mass) - self.scale.log()
 
-    def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        w = self._window()
-        t = (value - w.origin) / self.scale
-        beyond, within, total = w.split(t)
-        part = torch.where(t >= 0, within, torch.exp(beyond)) / torch.exp(total)
-        return torch.where(value <= self.low, 0.0, torch.where(value >= self.high, 1.0, part))
-
 
 @path.register
 def truncated_normal_path(d: TruncatedNormal) -> Path:

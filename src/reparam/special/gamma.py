@@ -379,7 +379,8 @@ def log_gamma_hazard(a: Tensor | float, log_x: Tensor | float) -> Tensor:
         >>> log_gamma_hazard(1.0, torch.tensor(0.0))
         tensor(1.)
     """
-    return _in_double(lambda a, y: -_log_tail(1.0, a, y), a, log_x)
+    # Beyond the largest exponent the tail is zero, and has no slope.
+    return _in_double(lambda a, y: -_log_tail(1.0, a, y.clamp(max=_LARGEST_EXPONENT)), a, log_x)
 
 
 def log_gamma_density(a: Tensor | float, log_x: Tensor | float) -> Tensor:
