@@ -135,11 +135,17 @@ def _refuse(d: Distribution) -> Path:
             f"{name} is discrete: no sample of it is differentiable. Take the gradient of its expectation, rp.expect(f, d), "
             f"with {count}rp.LeaveOneOut() or rp.Score(){relax}"
         )
-    if d.has_rsample and not getattr(d, "sampled_by_path", False):
+    if d.has_rsample and not _is_sampled_by_path(d):
         raise OwnSamplerError(d)
     raise NoPathError(
         f"{name} has no path. Use the score function, rp.expect(f, d, estimator=rp.Score()), or register one with rp.path.register"
     )
+
+
+def _is_sampled_by_path(d: Distribution) -> bool:
+    """Whether the `rsample` of `d` is one that asks for its path: then there is no other to fall back on."""
+    law = getattr(type(d), "_reparameterized", type(d))
+    return "sampled_by_path" in vars(next(cls for cls in law.__mro__ if "rsample" in vars(cls)))
 
 
 def _is_finite(d: Distribution) -> bool:
