@@ -10,6 +10,7 @@ import math
 import pickle
 from functools import cache
 
+import mpmath as mp
 import numpy as np
 import pytest
 import scipy.special as sp
@@ -632,3 +633,118 @@ def test_delta():
         Delta(torch.nan)
     with pytest.raises(ValueError, match="parameter value"):
         Delta(torch.inf).rsample()
+
+
+# Far out and at the ends
+
+
+def finite_slopes(value, *leaves):
+    return all(s is None or s.isfinite().all() for s in torch.autograd.grad(value.sum(), leaves, allow_unused=True))
+
+
+@pytest.mark.parametrize(
+    ("law", "parameters", "noise"),
+    [
+        (rd.JohnsonSU, (0.0, 0.05, 0.0, 1.0), 4.6),
+        (rd.JohnsonSU, (0.0, 0.05, 0.0, 0.01), 4.6),
+        (rd.SinhArcsinh, (0.0, 1.0, 0.5, 30.0), 6.0),
+    ],
+)
+def test_samples_beyond_the_floats_have_gradients(law, parameters, noise):
+    leaves = [torch.tensor(v, requires_grad=True) for v in parameters]
+    d = law(*leaves)
+    x = rp.path(d).push(torch.tensor(noise))
+    assert x.isfinite()
+    assert finite_slopes(x, *leaves)
+    for at in (x.detach(), torch.tensor(3.4e38)):
+        at.requires_grad_()
+        density = d.log_prob(at)
+        assert density.isfinite()
+        assert finite_slopes(density, at, *leaves)
+
+
+def test_moments_beyond_the_floats():
+    leaves = [torch.tensor(v, requires_grad=True) for v in (0.05, 3.0, 1.0)]
+    mean = rd.JohnsonSU(0.0, *leaves).mean
+    assert mean == 3
+    assert finite_slopes(mean, *leaves)
+    assert rd.JohnsonSU(0.5, 0.05, 3.0, 1.0).mean == -math.inf
+    assert (rd.SinhArcsinh(0.0, 1.0, torch.tensor([0.0, 0.5]), 30.0).variance == math.inf).all()
+
+
+@pytest.mark.parametrize(
+    ("loc", "scale"),
+    [
+        (-60.0, 2.0),
+        (-40.0, 3.0),
+        (40.0, 3.0),
+        (20.0, 2.0),
+        (10.0, 1.0),
+        (-30.0, 1.0),
+        (-20.0, 1.5),
+        (-3.0, 4.0),
+        (0.5, 0.3),
+        (12.0, 0.3),
+    ],
+)
+def test_variances_of_squashed_laws_keep_their_digits(loc, scale):
+    with mp.workdps(40):
+
+        def moment(k):  # of sigmoid(-|X|), in panels around where the integrand is largest
+            m, s = -abs(mp.mpf(loc)), mp.mpf(scale)
+            points = sorted({m + s * j for j in range(-14, 15)} | {m + k * s * s + s * j for j in range(-14, 15)} | {mp.mpf(0)})
+            return mp.quad(lambda x: mp.npdf(x, m, s) / (1 + mp.exp(-x)) ** k, points)
+
+        exact = float(moment(2) - moment(1) ** 2)
+    found = rd.LogitNormal(*double(loc, scale)).variance
+    assert abs(found.item() / exact - 1) < 1e-11
+    assert torch.allclose(rd.TanhNormal(*double(loc / 2, scale / 2)).variance, 4 * found, rtol=1e-13, atol=0.0)
+    single = rd.LogitNormal(loc, scale).variance
+    assert single >= 0
+    assert abs(single.double() - exact) < 1e-5 * exact + 1e-37
+
+
+@pytest.mark.parametrize("concentration", [2.5, 100.0, 1e4, 1e6])
+def test_variances_of_frechet_laws_keep_their_digits(concentration):
+    with mp.workdps(60):
+        u = 1 / mp.mpf(concentration)
+        exact = float(mp.gamma(1 - 2 * u) - mp.gamma(1 - u) ** 2)
+    assert abs(rd.Frechet(*double(1.0, concentration)).variance.item() / exact - 1) < 1e-12
+    assert abs(rd.Frechet(1e-6, concentration).variance.item() / (1e-12 * exact) - 1) < 2e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("law", "parameters", "values"),
+    [
+        (rd.LogGamma, (2.0, 1.0), (700.0, 710.0, 800.0, 1e6)),
+        (rd.GeneralizedNormal, (0.0, 1.0, 1000.0), (-1e30, -10.0, 10.0, 1e30)),
+        (rd.SkewNormal, (0.0, 1.0, 2.0), (-3e38, -1e30, 1e18, 1e30, 3e38)),
+        (rd.SkewNormal, (0.0, 1.0, -1e9), (-3e38, -1e10, 1e10)),
+        (rd.InverseGaussian, (1.0, 2.0), (1e10, 1e30)),
+    ],
+)
+def test_distribution_functions_far_out(law, parameters, values, dtype):
+    leaves = [torch.tensor(v, dtype=dtype, requires_grad=True) for v in parameters]
+    x = torch.tensor(values, dtype=dtype, requires_grad=True)
+    found = law(*leaves).cdf(x)
+    assert (found == (x > 0)).all()
+    assert finite_slopes(found, x, *leaves)
+
+
+def test_the_survival_of_an_inverse_gaussian_has_its_slope_far_out():
+    leaves = [torch.tensor(v, requires_grad=True) for v in (1.0, 2.0, 1e30)]
+    found = torch.stack(torch.autograd.grad(log_survival(rd.InverseGaussian(*leaves[:2]), leaves[2]), leaves))
+    assert torch.allclose(found, torch.tensor([2e30, -0.5e30, -1.0]), rtol=1e-5)  # of -concentration x / (2 loc^2)
+
+
+def test_densities_at_ends_and_cusps_have_gradients():
+    ends = double(0.0, 1.0, 0.5)
+    low, high, peak = (t.requires_grad_() for t in ends)
+    density = rd.Triangular(low, high, peak).log_prob(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert (density == -math.inf).all()
+    assert finite_slopes(density, low, high, peak)
+    loc, scale, power = (t.requires_grad_() for t in double(0.0, 2.0, 0.5))
+    density = rd.GeneralizedNormal(loc, scale, power).log_prob(loc.detach())
+    slopes = torch.stack(torch.autograd.grad(density, (loc, scale, power)))
+    assert torch.allclose(slopes, torch.tensor([0.0, -0.5, 4 * sp.digamma(3.0)], dtype=torch.float64))

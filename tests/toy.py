@@ -67,6 +67,11 @@ def train(directory, config=None, model=None, *, progress=False, rows=64, **crea
         return model, fit(model, data(rows), data(32, seed=4), config, run, progress=progress)
 
 
+def say(line):
+    """In one write, which a pipe does not tear: `print` may write the line and its end apart, and processes share the pipe."""
+    os.write(1, f"{line}\n".encode())
+
+
 def group_threads():
     """The threads of a process group, where Linux lists them."""
     names = []
@@ -81,7 +86,7 @@ def say_what_is_left():
     until = time.monotonic() + 5
     while group_threads() and time.monotonic() < until:
         time.sleep(0.01)
-    print(f"left: {group_threads()}")
+    say(f"left: {group_threads()}")
 
 
 if __name__ == "__main__":  # a process of its own: toy.py DIRECTORY [name=value …], where a value is a Python literal
@@ -95,10 +100,10 @@ if __name__ == "__main__":  # a process of its own: toy.py DIRECTORY [name=value
     torch.manual_seed(int(rank))  # dropout draws from torch's own generator: other masks on each process
     try:
         _, result = train(Path(directory), settings(**changes), model, progress=True)
-        print(f"process {rank} {result.status} {result.epochs} last noise {model.noise[0].tolist()}")
+        say(f"process {rank} {result.status} {result.epochs} last noise {model.noise[0].tolist()}")
     except Interrupted as stop:
-        print(f"process {rank} {stop}")
+        say(f"process {rank} {stop}")
         sys.exit(stop.exit_code)
     except UserError as error:
-        print(f"process {rank} {error}")
+        say(f"process {rank} {error}")
         sys.exit(error.exit_code)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import constraints, register_kl
 from torch.distributions.utils import euler_constant
 
+from reparam.distributions.generalized_extreme_value import GeneralizedExtremeValue
 from reparam.distributions.law import Univariate
 from reparam.noise import EXPONENTIAL, reflect_exponential
 from reparam.paths.path import Path, noise_like, path
@@ -61,10 +62,9 @@ class Frechet(Univariate):
 
     @property
     def variance(self) -> Tensor:
-        exists = self.concentration > 2
-        c = torch.where(exists, self.concentration, 3.0)
-        first, second = torch.lgamma(1 - 1 / c), torch.lgamma(1 - 2 / c)
-        return torch.where(exists, self.scale.square() * torch.exp(2 * first) * torch.expm1(second - 2 * first), torch.inf)
+        # Of an extreme value law, whose variance is a series near a shape of zero: here the difference of moments would cancel.
+        shape = 1 / self.concentration
+        return GeneralizedExtremeValue(0.0, self.scale * shape, shape, validate_args=False).variance
 
     def entropy(self) -> Tensor:
         c = self.concentration

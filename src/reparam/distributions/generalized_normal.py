@@ -57,7 +57,10 @@ class GeneralizedNormal(Univariate):
         return -_LOG_2 - self.scale.log() - torch.lgamma(1 + 1 / self.power)
 
     def _log_density(self, x: Tensor) -> Tensor:
-        return self._log_height() - ((x - self.loc) / self.scale).abs() ** self.power
+        z = ((x - self.loc) / self.scale).abs()
+        # At the cusp of powers below one the slope is infinite, and would make NaN of the zero slope in the scale.
+        middle = z == 0
+        return self._log_height() - torch.where(middle, 0.0, torch.where(middle, 1.0, z) ** self.power)
 
     @property
     def mean(self) -> Tensor:

@@ -133,15 +133,20 @@ def _quantile_slopes(y: Tensor, eps: Tensor, phi: Tensor) -> tuple[Tensor, Tenso
 
 
 def _hazard_slopes(eps: Tensor, y: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-    rate = torch.exp(_log_density(y, phi, _arguments(y, phi)[0]) + eps)
+    # Above the middle the density over its tail is of Mills' ratios: density and hazard, both huge, would leave no digit.
+    upper = y > 0
+    above = torch.where(upper, y, 0.0).double()
+    log_ratio = _log_upper_ratio(above, phi.double())
+    far = torch.exp(phi.double().log() / 2 - above / 2 - log_ratio).to(y.dtype)
+    below = torch.where(upper, 0.0, y)
+    near = torch.exp(_log_density(below, phi, _arguments(below, phi)[0]) + torch.where(upper, 0.0, eps))
+    rate = torch.where(upper, far, near)
     return rate, -rate * _phi_slope(y, phi)
 
 
-def _log_tails(y: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-    """`log P(Y <= y)` and `log P(Y > y)`, each exact where it is the smaller one."""
+def _log_upper_ratio(y: Tensor, phi: Tensor) -> Tensor:
+    """`log(M(a) - M(b))` where `a > 0`: the integral of `-M' = M(t) K(t)` over `[a, b]`, by quadrature where the step is short."""
     a, b = _arguments(y, phi)
-    log_phi = -(a**2) / 2 - math.log(2 * math.pi) / 2
-    # M(a) - M(b) = integral of -M' = M(t) K(t) over [a, b], by quadrature where the step is short.
     width = 2 * torch.sqrt(phi) * torch.exp(-y / 2)
     short = torch.zeros_like(y)
     step = width.clamp(max=0.25)
@@ -149,7 +154,14 @@ def _log_tails(y: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
         t = -(a.clamp(min=0.0) + node * step)
         short = short + weight * step * normal_excess(t) / normal_ratio(t)
     upper = torch.where(width < 0.25, short, 1 / normal_ratio(-a.clamp(min=0.0)) - 1 / normal_ratio(-b))
-    log_upper = log_phi + torch.log(upper.clamp(min=torch.finfo(y.dtype).tiny))
+    return torch.log(upper.clamp(min=torch.finfo(y.dtype).tiny))
+
+
+def _log_tails(y: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+    """`log P(Y <= y)` and `log P(Y > y)`, each exact where it is the smaller one."""
+    a, b = _arguments(y, phi)
+    log_phi = -(a**2) / 2 - math.log(2 * math.pi) / 2
+    log_upper = log_phi + _log_upper_ratio(y, phi)
     below = log_ndtr(a.clamp(max=0.0))
     log_lower = torch.logaddexp(below, log_phi - torch.log(normal_ratio(-b)))
     # Each where a has its sign; the other one by complement.

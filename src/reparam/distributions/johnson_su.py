@@ -11,7 +11,7 @@ from torch.distributions import Normal, constraints, kl_divergence, register_kl
 from reparam.distributions.law import Univariate
 from reparam.noise import NORMAL, readable
 from reparam.paths.path import Path, noise_like, path, representable
-from reparam.special.averages import softplus_mean
+from reparam.special.averages import bounded_quotient, softplus_mean
 from reparam.special.saturate import finite_sinh
 
 __all__ = ["JohnsonSU"]
@@ -65,7 +65,7 @@ class JohnsonSU(Univariate):
         self._set(validate_args, gamma=gamma, delta=delta, loc=loc, scale=scale)
 
     def _log_density(self, x: Tensor) -> Tensor:
-        y = (x - self.loc) / self.scale
+        y = bounded_quotient(x - self.loc, self.scale)
         z = self.gamma + self.delta * torch.asinh(y)
         slope = self.delta.log() - self.scale.log() - torch.hypot(torch.ones_like(y), y).log()
         return slope - z.square() / 2 - math.log(2 * math.pi) / 2
@@ -77,8 +77,10 @@ class JohnsonSU(Univariate):
     @property
     def mean(self) -> Tensor:
         w = self._normal()
-        # Of the symmetric law the mean is loc, however far the exponential is from a float.
-        return self.loc + torch.where(w.loc == 0, 0.0, self.scale * torch.exp(w.variance / 2) * torch.sinh(w.loc))
+        # Of the symmetric law the mean is loc, however far the exponential, which multiplies a zero, is from a float.
+        growth = w.variance / 2
+        growth = torch.where(w.loc == 0, growth.clamp(max=math.log(torch.finfo(growth.dtype).max) - 1), growth)
+        return self.loc + self.scale * torch.exp(growth) * torch.sinh(w.loc)
 
     @property
     def variance(self) -> Tensor:

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from reparam.distributions.law import Univariate
 from reparam.noise import NORMAL
 from reparam.paths.path import Path, noise_like, path, representable
-from reparam.special.averages import normal_average
+from reparam.special.averages import bounded_quotient, normal_average
 from reparam.special.saturate import finite_sinh
 
 __all__ = ["SinhArcsinh"]
@@ -66,8 +66,8 @@ class SinhArcsinh(Univariate):
         self._set(validate_args, loc=loc, scale=scale, skewness=skewness, tailweight=tailweight)
 
     def _log_density(self, x: Tensor) -> Tensor:
-        y = (x - self.loc) / self.scale
-        z = torch.sinh(torch.asinh(y) / self.tailweight - self.skewness)
+        y = bounded_quotient(x - self.loc, self.scale)
+        z = finite_sinh(torch.asinh(y) / self.tailweight - self.skewness)
         one = torch.ones_like(z)
         slope = torch.hypot(one, z).log() - torch.hypot(one, y).log() - self.tailweight.log() - self.scale.log()
         return slope - z.square() / 2 - math.log(2 * math.pi) / 2
@@ -105,6 +105,6 @@ def sinh_arcsinh_path(d: SinhArcsinh) -> Path:
         return representable(torch.addcmul(loc, scale, finite_sinh((torch.asinh(eps) + skewness) * tailweight)), d.support)
 
     def pull(x: Tensor) -> Tensor:
-        return torch.sinh(torch.asinh((x - loc) / scale) / tailweight - skewness)
+        return finite_sinh(torch.asinh((x - loc) / scale) / tailweight - skewness)
 
     return Path(noise_like(loc, NORMAL), push, pull)

@@ -57,18 +57,12 @@ class SkewNormal(Univariate):
         return _log_density((x - self.loc) / self.scale, self.skewness) - self.scale.log()
 
     @property
-    def _shift(self) -> Tensor:
-        """The mean of `z`."""
-        a = self.skewness
-        return math.sqrt(2 / math.pi) * a / torch.hypot(torch.ones_like(a), a)
-
-    @property
     def mean(self) -> Tensor:
-        return self.loc + self.scale * self._shift
+        return self.loc + self.scale * _middle(self.skewness)
 
     @property
     def variance(self) -> Tensor:
-        return self.scale**2 * (1 - self._shift**2)
+        return self.scale**2 * (1 - _middle(self.skewness) ** 2)
 
 
 @path.register
@@ -86,9 +80,12 @@ def skew_normal_path(d: SkewNormal) -> Path:
 
     def pull(x: Tensor) -> Tensor:
         z = (x - loc) / scale
+        # Beyond, squares are beyond the floats, and so is the hazard of either tail.
+        beyond = z.abs() * torch.hypot(torch.ones_like(a), a) > math.sqrt(torch.finfo(z.dtype).max) / 8
+        z, end = torch.where(beyond, 0.0, z), torch.where(z > 0, torch.inf, 0.0)
         with torch.no_grad():
             value = _hazard(z.detach(), a.detach())
-        return with_slopes(value, _hazard_slopes, z, a)
+        return torch.where(beyond, end, with_slopes(value, _hazard_slopes, z, a))
 
     def sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:
         with torch.no_grad():

@@ -68,8 +68,9 @@ class Triangular(Univariate):
             torch.where(rising, self.peak - self.low, self.high - self.peak),
         )
         top = x == self.peak  # which may be an end, with no run up to it
-        height = torch.where(top, 1.0, run) / torch.where(top, 1.0, side)
-        return LOG2 - width.log() + height.log()
+        end = (run <= 0) & ~top  # where the density is zero, and its logarithm has no slope
+        height = torch.where(top | end, 1.0, run) / torch.where(top, 1.0, side)
+        return torch.where(end, -torch.inf, LOG2 - width.log() + height.log())
 
     @property
     def mean(self) -> Tensor:

@@ -12,7 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["exponential_average", "logistic_average", "normal_average", "sigmoid_moments", "softplus_mean"]
+__all__ = [
+    "bounded_quotient",
+    "exponential_average",
+    "logistic_average",
+    "normal_average",
+    "sigmoid_moments",
+    "softplus_mean",
+]
 
 Function = Callable[[Tensor], Tensor]
 
@@ -63,6 +70,22 @@ def exponential_average(f: Function, like: Tensor) -> Tensor:
     return _sum(f, x, torch.exp(-x) * x * (1 + torch.exp(-t)) * step, like)
 
 
+def bounded_quotient(x: Tensor, scale: Tensor) -> Tensor:
+    """`x / scale` for a positive scale, held inside the floats, with zero gradient where it is held.
+
+    Where the slope in the scale, the quotient over it, is beyond the floats, it is taken by the logarithm of the scale.
+
+    Example:
+        >>> import torch
+        >>> bounded_quotient(torch.tensor([1.0, -3e38]), torch.tensor(0.1))
+        tensor([ 1.0000e+01, -3.4028e+38])
+    """
+    info = torch.finfo(x.dtype)
+    beyond = (x / scale / scale).isinf()
+    far = (x * torch.exp(-torch.where(beyond, scale, 1.0).log())).clamp(info.min, info.max)
+    return torch.where(beyond, far, torch.where(beyond, 0.0, x) / scale)
+
+
 def _split(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Where a sigmoid is smooth on the scale of the normal; the scales there, and those elsewhere."""
     smooth = scale < 2.0
@@ -72,7 +95,8 @@ def _split(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def sigmoid_moments(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of `sigmoid(X)` for `X ~ Normal(loc, scale)`.
 
-    A sum over the nodes of the normal, or, for wide normals, of the logistic law: `E sigmoid(X) = P(L < X)`.
+    A sum over the nodes of the normal, or, for wide normals, of the logistic law: `E sigmoid(X) = P(L < X)`. Means above 1/2 are
+    the complements of those below, so that small variances keep their digits.
 
     Example:
         >>> import torch
@@ -81,12 +105,26 @@ def sigmoid_moments(loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """
     loc, scale = torch.broadcast_tensors(loc, scale)
     smooth, narrow, wide = _split(scale)
-    near = normal_average(lambda z: torch.sigmoid(loc + narrow * z), loc)
-    far = logistic_average(lambda x: torch.special.ndtr((loc - x) / wide), loc)
-    spread = normal_average(lambda z: (torch.sigmoid(loc + narrow * z) - near).square(), loc)
-    # E sigmoid (1 - sigmoid) is the density of L - X + loc at loc.
-    slope = logistic_average(lambda x: torch.exp(-((loc - x) / wide).square() / 2), loc) / (wide * math.sqrt(2 * math.pi))
-    return torch.where(smooth, near, far), torch.where(smooth, spread, far * (1 - far) - slope)
+    upper = loc > 0
+    low = torch.where(upper, -loc, loc)
+    near = normal_average(lambda z: torch.sigmoid(low + narrow * z), loc)
+    spread = normal_average(lambda z: (torch.sigmoid(low + narrow * z) - near).square(), loc)
+    far, square = _power_mean(1, low, wide), _power_mean(2, low, wide)
+    mean = torch.where(smooth, near, far)
+    return torch.where(upper, 1 - mean, mean), torch.where(smooth, spread, square - far.square())
+
+
+def _power_mean(k: int, loc: Tensor, scale: Tensor) -> Tensor:
+    """`E sigmoid(X)^k` for `k` of 1 and 2, where `loc <= 0` and the scale is wide: `P(max(L_1, ..., L_k) < X)`.
+
+    From `sigmoid(x)^k = exp(k x) sigmoid(-x)^k`, it is `exp(k loc + (k scale)^2 / 2)` times that of the mean `-(loc + k scale^2)`:
+    where this is positive it is within the nodes, and `loc` may be beyond them.
+    """
+    shifted = loc + k * scale.square()
+    beyond = shifted < 0
+    center = torch.where(beyond, -shifted, loc)
+    factor = torch.exp(torch.where(beyond, k * (loc + shifted) / 2, 0.0))
+    return factor * logistic_average(lambda x: k * torch.sigmoid(x) ** (k - 1) * torch.special.ndtr((center - x) / scale), loc)
 
 
 def softplus_mean(loc: Tensor, scale: Tensor) -> Tensor:
