@@ -47,8 +47,9 @@ def test_names_of_the_first_hour_are_pinned():
     assert len(reparam.__all__) <= 25
     assert reparam.distributions.Logistic is not None
     assert reparam.testing.check_path is not None
-    for name in reparam.__all__:
+    for name in dir(reparam):
         assert getattr(reparam, name) is not None
+    assert set(reparam.estimators.__all__) | set(reparam.objectives.__all__) <= set(dir(reparam))
     with pytest.raises(AttributeError, match="module 'reparam' has no attribute 'rsampel'"):
         reparam.rsampel  # noqa: B018
 

@@ -13,8 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reparam.estimators import *  # noqa: F403
     from reparam.estimators import Enumerate, LeaveOneOut, Pathwise, Score, choose, expect, graph
     from reparam.noise import Antithetic, Fresh, Noise, Replay, Sobol
+    from reparam.objectives import *  # noqa: F403
     from reparam.objectives import elbo
     from reparam.paths import (
         NoPathError,
@@ -32,10 +34,30 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Every estimator and objective answers here; `__all__` has what one types in the first hour.
 _HOMES = {
-    "reparam.estimators": ("Enumerate", "LeaveOneOut", "Pathwise", "Score", "choose", "expect", "graph"),
+    "reparam.estimators": (
+        "Choice",
+        "DisARM",
+        "Draw",
+        "Enumerate",
+        "Estimator",
+        "LeaveOneOut",
+        "Pathwise",
+        "Sampler",
+        "Score",
+        "choose",
+        "expect",
+        "graph",
+    ),
     "reparam.noise": ("Antithetic", "Fresh", "Noise", "Replay", "Sobol"),
-    "reparam.objectives": ("elbo",),
+    "reparam.objectives": (
+        "analytic",
+        "elbo",
+        "iwae",
+        "sampled",
+        "sticking",
+    ),
     "reparam.paths": (
         "NoPathError",
         "Path",
@@ -51,7 +73,7 @@ _HOMES = {
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("distributions", "testing")  # rp.distributions.Logistic, without an import of its own
+_MODULES = ("distributions", "estimators", "objectives", "testing")  # rp.distributions.Logistic, without an import of its own
 
 __all__ = [
     "Antithetic",
@@ -92,4 +114,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*_HOME, *_MODULES, "__version__"])

@@ -1,6 +1,7 @@
 """Gradient estimators of E[f(z)] under one contract: draw rows, weigh costs."""
 
 from reparam.estimators.choose import Choice, choose
+from reparam.estimators.coupled import DisARM
 from reparam.estimators.estimator import Draw, Estimator, expect
 from reparam.estimators.exact import Enumerate
 from reparam.estimators.graph import Sampler, graph
@@ -9,6 +10,7 @@ from reparam.estimators.score import LeaveOneOut, Score
 
 __all__ = [
     "Choice",
+    "DisARM",
     "Draw",
     "Enumerate",
     "Estimator",

@@ -1,8 +1,8 @@
-"""The bar that our own paths and distributions meet, for users' code too.
+"""The bar that our own paths, distributions and estimators meet, for users' code too.
 
-`check_path` and `check_distribution` look at every property in turn and raise an `AssertionError` that says which does not
-hold, what was found and what was wanted. Most are free of randomness; the statistical ones say how often they
-cry wolf (1e-9 each) and the smallest error that they catch.
+`check_path`, `check_distribution` and `check_estimator` look at every property in turn and raise an `AssertionError` that
+says which does not hold, what was found and what was wanted. Most are free of randomness; the statistical ones say how often
+they cry wolf (1e-9 each) and the smallest error that they catch.
 """
 
 from __future__ import annotations
@@ -11,16 +11,21 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypedDict, Unpack
 
 import torch
+from torch import Tensor
 from torch.distributions import Distribution
 
+from reparam.estimators import Estimator
 from reparam.testing.distributions import DISTRIBUTION_PROPERTIES
+from reparam.testing.estimators import ESTIMATOR_PROPERTIES, Experiment
 from reparam.testing.paths import PATH_PROPERTIES
 from reparam.testing.report import Finding, PropertyError, Report
 from reparam.testing.subject import Property, Subject, look
 
 __all__ = [
     "DISTRIBUTION_PROPERTIES",
+    "ESTIMATOR_PROPERTIES",
     "PATH_PROPERTIES",
+    "Experiment",
     "Finding",
     "Known",
     "Property",
@@ -28,6 +33,7 @@ __all__ = [
     "Report",
     "Subject",
     "check_distribution",
+    "check_estimator",
     "check_path",
     "look",
 ]
@@ -45,6 +51,20 @@ class Known(TypedDict, total=False):
     backend: str
     transported: bool
     skip: Collection[str]
+
+
+class KnownOfEstimator(TypedDict, total=False):
+    """What `check_estimator` can be told of an estimator."""
+
+    n: int
+    exact: Callable[..., Tensor]
+    value: Tensor | float
+    gradient: tuple[Any, ...]
+    variance: tuple[Any, ...]
+    second: bool | None
+    draws: int
+    detects: float
+    seed: int
 
 
 def check_path(make: Callable[..., Distribution], *parameters: Any, **known: Unpack[Known]) -> Report:
@@ -104,18 +124,58 @@ def check_distribution(make: Callable[..., Distribution], *parameters: Any, **kn
     return _check((*PATH_PROPERTIES, *DISTRIBUTION_PROPERTIES), make, parameters, known)
 
 
+def check_estimator(
+    estimator: Estimator,
+    make: Callable[..., Distribution],
+    *parameters: Any,
+    f: Callable[[Tensor], Tensor],
+    skip: Collection[str] = (),
+    **known: Unpack[KnownOfEstimator],
+) -> Report:
+    """Check that a gradient estimator keeps its promise on one law and one cost: unbiased, or biased exactly as documented.
+
+    Args:
+        estimator: with its settings.
+        make: the law as a function of its parameters; more dimensions in front of each of them are more batch dimensions.
+        parameters: their values, as numbers, lists or tensors; taken to float64.
+        f: the cost, from `rows + batch + event` to `rows + batch`, for any number of dimensions in front.
+        known: what is known beside, all of it optional; see [`Experiment`][reparam.testing.Experiment].
+        skip: names of properties to leave out.
+
+    Returns:
+        The findings, which print as a table.
+
+    Raises:
+        PropertyError: an AssertionError that says what does not hold, and carries the findings.
+        ValueError: when `skip` names a property that does not exist.
+
+    Example:
+        >>> import torch, reparam as rp
+        >>> from reparam.testing import check_estimator
+        >>> coin = lambda logits: torch.distributions.Bernoulli(logits=logits)
+        >>> bool(check_estimator(rp.DisARM(), coin, 0.3, f=lambda z: (z - 0.45) ** 2, n=2, draws=10_000))
+        True
+    """
+    tensors = tuple(torch.as_tensor(p, dtype=torch.float64).detach() for p in parameters)
+    return _held(type(estimator).__name__, ESTIMATOR_PROPERTIES, Experiment(estimator, make, tensors, f, **known), skip)
+
+
 def _check(checks: Sequence[Property], make: Callable[..., Distribution], parameters: Sequence[Any], known: Known) -> Report:
-    names = {check.__name__.replace("_", " "): check for check in checks}
     skip = known.pop("skip", ())
+    tensors = tuple(torch.as_tensor(p, dtype=torch.float64).detach() for p in parameters)
+    subject = Subject(make, tensors, **known)  # type: ignore[misc]
+    return _held(type(subject.law()).__name__, checks, subject, skip)
+
+
+def _held(what: str, checks: Sequence[Callable[[Any], Any]], subject: Any, skip: Collection[str]) -> Report:
+    names = {check.__name__.replace("_", " "): check for check in checks}
     unknown = set(skip) - set(names)
     if unknown:
         raise ValueError(f"no such property: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    tensors = tuple(torch.as_tensor(p, dtype=torch.float64).detach() for p in parameters)
-    subject = Subject(make, tensors, **known)  # type: ignore[misc]
     findings: list[Finding] = []
     for name, check in names.items():
         findings += [Finding(name, None, "left out")] if name in skip else look(check, subject)
     report = Report(tuple(findings))
     if not report:
-        raise PropertyError(type(subject.law()).__name__, report)
+        raise PropertyError(what, report)
     return report

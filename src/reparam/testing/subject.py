@@ -84,7 +84,7 @@ class Subject:
 Property = Callable[[Subject], Iterator[tuple[bool | None, str, float] | tuple[bool | None, str]]]
 
 
-def look(check: Property, subject: Subject) -> list[Finding]:
+def look(check: Callable[[Any], Any], subject: Any) -> list[Finding]:
     """The findings on one property; an error on the way is one, too."""
     name = check.__name__.replace("_", " ")
     findings = []

@@ -1,0 +1,131 @@
+"""How a gradient that was computed apart enters the graph of a value."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from reparam.estimators.estimator import sum_to_cost
+
+__all__ = ["aligned", "descend", "first_order", "magic"]
+
+
+def aligned(cost: Tensor, to: Tensor) -> Tensor:
+    """`cost`, of shape rows + a leading part of what `to` has after its rows, with ones for the dimensions that it lacks."""
+    return cost.reshape(cost.shape + (1,) * (to.dim() - cost.dim()))
+
+
+def magic(log_prob: Tensor, cost: Tensor) -> Tensor:
+    """One, with the gradient of the log-probability of what each cost depends on, to every order (arXiv:1802.05098)."""
+    log_prob = sum_to_cost(log_prob, cost)
+    return (log_prob - log_prob.detach()).exp()
+
+
+def first_order(value: Tensor, theta: Tensor, gradient: Tensor) -> Tensor:
+    """`value`, with `gradient` added to its gradient in `theta`. A second derivative through it is refused, not silently zero.
+
+    Args:
+        value: an estimate, of any shape S.
+        theta: parameters, of shape S + any: each element of the value depends on the parameters in its place only.
+        gradient: of each element of the value in its parameters, of the shape of `theta`; taken as constant.
+
+    Raises:
+        NotImplementedError: on differentiating twice.
+
+    Example:
+        >>> import torch
+        >>> theta = torch.zeros(2, 3, requires_grad=True)
+        >>> value = first_order(torch.ones(2), theta, torch.full((2, 3), 5.0))
+        >>> value.sum().backward()
+        >>> bool((value == 1).all() and (theta.grad == 5).all())
+        True
+    """
+    if theta.shape[: value.dim()] != value.shape or gradient.shape != theta.shape:
+        raise ValueError(f"value {tuple(value.shape)}, theta {tuple(theta.shape)}, gradient {tuple(gradient.shape)}")
+    return value + cast(Tensor, _FirstOrder.apply(theta, gradient.detach(), value.dim()))
+
+
+class _FirstOrder(torch.autograd.Function):
+    """Zero, with a given gradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(theta: Tensor, gradient: Tensor, dim: int) -> Tensor:
+        return theta.new_zeros(theta.shape[:dim])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        theta, gradient, ctx.dim = inputs
+        ctx.save_for_backward(theta, gradient)
+        ctx.save_for_forward(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        theta, gradient = ctx.saved_tensors
+        upstream = upstream.reshape(upstream.shape + (1,) * (gradient.dim() - ctx.dim))
+        return _Last.apply(upstream * gradient, theta), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _gradient: None, _dim: None) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * tangent).flatten(ctx.dim).sum(-1) if gradient.dim() > ctx.dim else gradient * tangent
+
+
+class _Last(torch.autograd.Function):
+    """The first argument, which cannot be differentiated in the second."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, theta: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        raise NotImplementedError(
+            "this gradient estimator gives first derivatives only: for second ones use rp.Enumerate(), rp.LeaveOneOut(), "
+            "rp.Score() or rp.Pathwise()"
+        )
+
+
+def descend(value: Tensor, loss: Tensor) -> Tensor:
+    """`value`, with a `loss` of learned parts of an estimator riding along: zero, with a gradient of its own.
+
+    The loss is descended whether `value` is minimised or, as a bound is, maximised: what arrives at it by `backward` is taken
+    without its sign. So one optimiser, over the model's parameters and the estimator's, trains both.
+
+    Example:
+        >>> import torch
+        >>> b = torch.tensor(3.0, requires_grad=True)
+        >>> (-descend(torch.tensor(1.0), (b - 1.0) ** 2)).backward()
+        >>> b.grad
+        tensor(4.)
+    """
+    return value + cast(Tensor, _Descend.apply(loss.expand(value.shape)))
+
+
+class _Descend(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(loss: Tensor) -> Tensor:
+        return torch.zeros_like(loss)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        return upstream.abs()
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Any:
+        return torch.zeros_like(tangent)  # the value itself does not move
