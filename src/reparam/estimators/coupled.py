@@ -20,7 +20,7 @@ __all__ = ["DisARM"]
 
 @dataclass(frozen=True)
 class _Pairs(Draw):
-    """Attributes: logits: of each coin, `batch + inner`; sign: of the gradient in each, `pairs + batch + inner`; zero where equal."""
+    """Attributes: logits: of each coin, `batch + inner`; sign: b − b̃, `pairs + batch + inner`."""
 
     logits: Tensor | None = None
     sign: Tensor | None = None
