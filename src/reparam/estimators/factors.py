@@ -81,7 +81,7 @@ def factors(q: Distribution, estimator: str, *, soft: bool = False, coins: bool 
         return Factors("one-hot", base._categorical.logits, q.batch_shape, base.logits.dtype)
     if soft:
         raise NotImplementedError(
-            f"{estimator} evaluates the cost between the values of the law, and those of a Categorical are indices: write the law as "
+            f"{estimator} evaluates the cost between the values of the law, and those of a Categorical are indices: write it as "
             "torch.distributions.OneHotCategorical and the cost as a function of one-hot vectors, or use rp.LeaveOneOut()"
         )
     return Factors("indices", base.logits, q.batch_shape, torch.int64)
