@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import Chi2, constraints, kl_divergence, register_kl
@@ -12,10 +10,9 @@ from reparam.distributions.law import Univariate
 from reparam.paths.gamma import exp_as, gamma_based
 from reparam.paths.path import Path, path
 from reparam.special.gamma import log_gamma_density
+from reparam.special.tails import LOG2
 
 __all__ = ["Chi"]
-
-_LOG_2 = math.log(2.0)
 
 
 class Chi(Univariate):
@@ -47,12 +44,12 @@ class Chi(Univariate):
 
     def _log_density(self, x: Tensor) -> Tensor:
         log_x = x.double().log()
-        return (log_gamma_density(self.df.double() / 2, 2 * log_x - _LOG_2) + _LOG_2 - log_x).to(self.df.dtype)
+        return (log_gamma_density(self.df.double() / 2, 2 * log_x - LOG2) + LOG2 - log_x).to(self.df.dtype)
 
     def _wide_mean(self) -> Tensor:
         """In float64: the variance is a difference of large numbers for many degrees of freedom."""
         half = self.df.double() / 2
-        return torch.exp(torch.lgamma(half + 0.5) - torch.lgamma(half) + _LOG_2 / 2)
+        return torch.exp(torch.lgamma(half + 0.5) - torch.lgamma(half) + LOG2 / 2)
 
     @property
     def mean(self) -> Tensor:
@@ -68,7 +65,7 @@ class Chi(Univariate):
 
     def entropy(self) -> Tensor:
         half = self.df.double() / 2
-        return (half + torch.lgamma(half) + (0.5 - half) * torch.digamma(half) - _LOG_2 / 2).to(self.df.dtype)
+        return (half + torch.lgamma(half) + (0.5 - half) * torch.digamma(half) - LOG2 / 2).to(self.df.dtype)
 
 
 def chi_variance(df: Tensor) -> Tensor:
@@ -84,7 +81,7 @@ def chi_variance(df: Tensor) -> Tensor:
 def chi_path(d: Chi) -> Path:
     """`log x = (log G + log 2) / 2`, `G` the quantile of Gamma(df / 2, 1)."""
     dtype = d.df.dtype
-    return gamma_based(d.df / 2, lambda log_g: exp_as((log_g + _LOG_2) / 2, dtype), lambda x: 2 * x.log() - _LOG_2)
+    return gamma_based(d.df / 2, lambda log_g: exp_as((log_g + LOG2) / 2, dtype), lambda x: 2 * x.log() - LOG2)
 
 
 @register_kl(Chi, Chi)  # type: ignore[untyped-decorator]

@@ -13,10 +13,9 @@ from reparam.noise import EXPONENTIAL, reflect_exponential
 from reparam.paths.gamma import log_gamma_push, log_gamma_sample
 from reparam.paths.path import Path, noise_like, path
 from reparam.special.gamma import log_gamma_hazard
+from reparam.special.tails import LOG2
 
 __all__ = ["GeneralizedNormal"]
-
-_LOG_2 = math.log(2.0)
 
 
 class GeneralizedNormal(Univariate):
@@ -54,7 +53,7 @@ class GeneralizedNormal(Univariate):
 
     def _log_height(self) -> Tensor:
         """The log-density at the mode."""
-        return -_LOG_2 - self.scale.log() - torch.lgamma(1 + 1 / self.power)
+        return -LOG2 - self.scale.log() - torch.lgamma(1 + 1 / self.power)
 
     def _log_density(self, x: Tensor) -> Tensor:
         z = ((x - self.loc) / self.scale).abs()
@@ -92,15 +91,15 @@ def generalized_normal_path(d: GeneralizedNormal) -> Path:
 
     def push(eps: Tensor) -> Tensor:
         eps = eps.double()
-        upper = eps > _LOG_2
+        upper = eps > LOG2
         tail = torch.where(upper, eps, reflect_exponential(torch.where(upper, 1.0, eps)))
         # At the median nothing is left of the hazard.
-        return finish(log_gamma_push(1 / power, (tail - _LOG_2).clamp(min=torch.finfo(tail.dtype).tiny)), upper)
+        return finish(log_gamma_push(1 / power, (tail - LOG2).clamp(min=torch.finfo(tail.dtype).tiny)), upper)
 
     def pull(x: Tensor) -> Tensor:
         z = (x.double() - loc) / scale
         log_distance = z.abs().clamp(min=torch.finfo(z.dtype).tiny).log()
-        tail = log_gamma_hazard(1 / power, power * log_distance) + _LOG_2
+        tail = log_gamma_hazard(1 / power, power * log_distance) + LOG2
         return torch.where(z > 0, tail, reflect_exponential(tail)).to(dtype)
 
     def sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch.distributions import Distribution, constraints, register_kl
 from reparam.distributions.law import Law
 from reparam.noise import NORMAL
 from reparam.paths.path import Path, noise_like, path
+from reparam.special.tails import LOG2
 
 __all__ = ["HypersphericalUniform", "directed", "log_sphere", "unit", "unit_vector"]
 
@@ -38,7 +39,7 @@ def unit(v: Tensor) -> Tensor:
 
 def log_sphere(dim: int) -> float:
     """`log` of the surface `2 pi^(d/2) / Gamma(d/2)` of the unit sphere in `dim` dimensions."""
-    return math.log(2) + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
+    return LOG2 + dim / 2 * math.log(math.pi) - math.lgamma(dim / 2)
 
 
 def directed(loc: Tensor, cosine: Tensor, sine: Tensor, noise: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import constraints
@@ -13,6 +11,7 @@ from reparam.distributions.matrix_normal import cholesky_of
 from reparam.noise import readable
 from reparam.paths.path import Path, path
 from reparam.paths.wishart import bartlett_noise, bartlett_pull, bartlett_push, bartlett_sample, definite
+from reparam.special.tails import LOG2
 
 __all__ = ["InverseWishart"]
 
@@ -83,7 +82,7 @@ class InverseWishart(Law):
         root = torch.where(inside[..., None, None], root, torch.eye(size, dtype=root.dtype, device=root.device))
         # trace(S X^-1) = |root^-1 scale_tril|^2
         trace = torch.linalg.solve_triangular(root, self.scale_tril, upper=False).square().sum((-2, -1))
-        constant = self.df * size / 2 * math.log(2.0) + torch.mvlgamma(self.df / 2, size)
+        constant = self.df * size / 2 * LOG2 + torch.mvlgamma(self.df / 2, size)
         log_prob: Tensor = self.df * _half_log_det(self.scale_tril) - (self.df + size + 1) * _half_log_det(root) - trace / 2
         return torch.where(inside, log_prob - constant, -torch.inf)
 

@@ -13,6 +13,7 @@ from reparam.noise import NORMAL, readable
 from reparam.paths.path import Path, noise_like, path, representable
 from reparam.special.averages import bounded_quotient, softplus_mean
 from reparam.special.saturate import finite_sinh
+from reparam.special.tails import LOG2
 
 __all__ = ["JohnsonSU"]
 
@@ -90,7 +91,7 @@ class JohnsonSU(Univariate):
     def entropy(self) -> Tensor:
         w = self._normal()
         # log cosh w = log(1 + exp(2 w)) - w - log 2
-        log_cosh = softplus_mean(2 * w.loc, 2 * w.scale) - w.loc - math.log(2)
+        log_cosh = softplus_mean(2 * w.loc, 2 * w.scale) - w.loc - LOG2
         normal: Tensor = w.entropy()
         return normal + self.scale.log() + log_cosh
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import cast
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
-from torch.nn.functional import logsigmoid
 
 from reparam.distributions.law import Law
 from reparam.noise import Source
@@ -18,6 +16,7 @@ from reparam.paths.joint import sample_and_log_prob
 from reparam.paths.lkj import lkj_vine_path
 from reparam.paths.path import Path, path
 from reparam.special.beta import logit_beta_quantile
+from reparam.special.tails import LOG2, log_sech_squared
 
 __all__ = ["LKJ", "correlation"]
 
@@ -93,7 +92,7 @@ class LKJ(Law):
 
     def _log_normalizer(self) -> Tensor:
         b, count = self._vine()
-        return (count * (2 * torch.lgamma(b) - torch.lgamma(2 * b) + (2 * b - 1) * math.log(2.0))).sum(-1)
+        return (count * (2 * torch.lgamma(b) - torch.lgamma(2 * b) + (2 * b - 1) * LOG2)).sum(-1)
 
     @property
     def mean(self) -> Tensor:
@@ -113,7 +112,7 @@ class LKJ(Law):
 
     def entropy(self) -> Tensor:
         b, count = self._vine()
-        log_det = (count * 2 * (math.log(2.0) + torch.digamma(b) - torch.digamma(2 * b))).sum(-1)
+        log_det = (count * 2 * (LOG2 + torch.digamma(b) - torch.digamma(2 * b))).sum(-1)
         return self._log_normalizer() - (self.concentration - 1) * log_det
 
 
@@ -143,6 +142,6 @@ def _joint(d: LKJ, rows: torch.Size, source: Source | None) -> tuple[Tensor, Ten
     column = torch.tril_indices(d.dim, d.dim, -1, device=eps.device)[1]
     b = d.concentration.double().unsqueeze(-1) + (d.dim - 2 - column) / 2
     y = logit_beta_quantile(b, b, eps.double())
-    log_det = (2 * math.log(2.0) + logsigmoid(y) + logsigmoid(-y)).sum(-1)
+    log_det = log_sech_squared(y / 2).sum(-1)
     density = (d.concentration - 1) * log_det - d._log_normalizer()
     return p.push(eps), density.to(d.concentration.dtype)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import Gamma, constraints, kl_divergence, register_kl
@@ -13,6 +11,7 @@ from reparam.distributions.law import Univariate
 from reparam.paths.gamma import exp_as, gamma_based
 from reparam.paths.path import Path, path
 from reparam.special.gamma import log_gamma_density
+from reparam.special.tails import LOG2
 
 __all__ = ["Nakagami"]
 
@@ -52,7 +51,7 @@ class Nakagami(Univariate):
     def _log_density(self, x: Tensor) -> Tensor:
         m, log_x = self.concentration.double(), x.double().log()
         of_log = log_gamma_density(m, 2 * log_x + m.log() - self.spread.double().log())
-        return (of_log + math.log(2.0) - log_x).to(self.spread.dtype)
+        return (of_log + LOG2 - log_x).to(self.spread.dtype)
 
     def _relative_mean(self) -> Tensor:
         """The mean over the root of the spread, in float64: near one for large concentrations."""
@@ -74,7 +73,7 @@ class Nakagami(Univariate):
 
     def entropy(self) -> Tensor:
         m = self.concentration.double()
-        entropy = m + torch.lgamma(m) + (0.5 - m) * torch.digamma(m) - m.log() / 2 - math.log(2.0)
+        entropy = m + torch.lgamma(m) + (0.5 - m) * torch.digamma(m) - m.log() / 2 - LOG2
         return entropy.to(self.spread.dtype) + self.spread.log() / 2
 
 

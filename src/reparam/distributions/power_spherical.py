@@ -15,6 +15,7 @@ from reparam.paths.beta import logit_beta_sample
 from reparam.paths.path import Path, noise_like, path
 from reparam.special.beta import logit_beta_quantile
 from reparam.special.normal import hazard_from_normal
+from reparam.special.tails import LOG2
 
 __all__ = ["PowerSpherical"]
 
@@ -62,7 +63,7 @@ class PowerSpherical(Law):
     def _log_total(self) -> Tensor:
         """`log` of the integral of `((1 + loc . x) / 2) ** scale` over the sphere."""
         a, b = self._shapes
-        return (2 * b) * math.log(2) + b * math.log(math.pi) + torch.lgamma(a) - torch.lgamma(a + b)
+        return (2 * b) * LOG2 + b * math.log(math.pi) + torch.lgamma(a) - torch.lgamma(a + b)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density with respect to the surface."""

@@ -13,6 +13,7 @@ from reparam.distributions.law import Univariate
 from reparam.noise import EXPONENTIAL
 from reparam.paths.path import Path, noise_like, path
 from reparam.special import normal_range
+from reparam.special.tails import LOG2
 
 __all__ = ["Rayleigh"]
 
@@ -60,7 +61,7 @@ class Rayleigh(Univariate):
         return self.scale.square() * (2 - math.pi / 2)
 
     def entropy(self) -> Tensor:
-        return self.scale.log() + (1 + euler_constant / 2 - math.log(2) / 2)
+        return self.scale.log() + (1 + euler_constant / 2 - LOG2 / 2)
 
 
 @path.register

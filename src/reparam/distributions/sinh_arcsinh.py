@@ -13,6 +13,7 @@ from reparam.noise import NORMAL
 from reparam.paths.path import Path, noise_like, path, representable
 from reparam.special.averages import bounded_quotient, normal_average
 from reparam.special.saturate import finite_sinh
+from reparam.special.tails import LOG2
 
 __all__ = ["SinhArcsinh"]
 
@@ -90,7 +91,7 @@ class SinhArcsinh(Univariate):
     def entropy(self) -> Tensor:
         def log_slope(z: Tensor) -> Tensor:
             grown = ((torch.asinh(z) + self.skewness) * self.tailweight).abs()
-            return grown + torch.log1p(torch.exp(-2 * grown)) - math.log(2) - torch.log1p(z * z) / 2
+            return grown + torch.log1p(torch.exp(-2 * grown)) - LOG2 - torch.log1p(z * z) / 2
 
         normal = 0.5 + math.log(2 * math.pi) / 2
         return normal + self.scale.log() + self.tailweight.log() + normal_average(log_slope, self.loc)

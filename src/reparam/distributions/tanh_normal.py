@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import Normal, constraints, kl_divergence, register_kl
-from torch.nn.functional import logsigmoid
 
 from reparam.distributions.law import Univariate
 from reparam.noise import NORMAL, Source
 from reparam.paths.joint import sample_and_log_prob
 from reparam.paths.path import Path, noise_like, path, representable
 from reparam.special.averages import sigmoid_moments, softplus_mean
+from reparam.special.tails import LOG2, log_sech_squared
 
 __all__ = ["TanhNormal"]
 
@@ -59,7 +59,7 @@ class TanhNormal(Univariate):
     def _log_density(self, x: Tensor) -> Tensor:
         ends = x.abs() == 1
         y = torch.atanh(torch.where(ends, 0.0, x))
-        return torch.where(ends, -torch.inf, self._normal().log_prob(y) - _log_slope(y))
+        return torch.where(ends, -torch.inf, self._normal().log_prob(y) - log_sech_squared(y))
 
     @property
     def mean(self) -> Tensor:
@@ -71,12 +71,7 @@ class TanhNormal(Univariate):
 
     def entropy(self) -> Tensor:
         normal: Tensor = self._normal().entropy()
-        return normal + 2 * (math.log(2) + self.loc - softplus_mean(2 * self.loc, 2 * self.scale))
-
-
-def _log_slope(y: Tensor) -> Tensor:
-    """`log(1 - tanh(y)**2)`."""
-    return logsigmoid(2 * y) + logsigmoid(-2 * y) + 2 * math.log(2)
+        return normal + 2 * (LOG2 + self.loc - softplus_mean(2 * self.loc, 2 * self.scale))
 
 
 @path.register
@@ -94,7 +89,7 @@ def tanh_normal_path(d: TanhNormal) -> Path:
 def _joint(d: TanhNormal, rows: torch.Size, source: Source | None) -> tuple[Tensor, Tensor]:
     p = path.part(d)
     eps = p.noise.draw(rows, source=source)
-    density = -eps.square() / 2 - math.log(2 * math.pi) / 2 - d.scale.log() - _log_slope(torch.addcmul(d.loc, d.scale, eps))
+    density = -eps.square() / 2 - math.log(2 * math.pi) / 2 - d.scale.log() - log_sech_squared(torch.addcmul(d.loc, d.scale, eps))
     return p.push(eps), density
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -14,10 +13,9 @@ from reparam.noise import EXPONENTIAL, readable, reflect_exponential
 from reparam.paths.cumulative import ends, icdf_from_log, log_cdf, log_survival
 from reparam.paths.parameters import check_parameters
 from reparam.paths.path import Path, noise_like, path
+from reparam.special.tails import LOG2
 
 __all__ = ["Truncated"]
-
-LOG2 = math.log(2.0)
 
 
 class Truncated(Univariate):

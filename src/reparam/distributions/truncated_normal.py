@@ -27,7 +27,6 @@ from reparam.special.slopes import with_slopes
 
 __all__ = ["TruncatedNormal"]
 
-LOG2 = math.log(2.0)
 # Gauss-Legendre rules on the unit interval. The long one integrates exp(-40 v) to rounding, the short one exp(-v).
 _LONG, _SHORT = (tuple(zip(*((1 + x) / 2, w / 2), strict=True)) for x, w in map(np.polynomial.legendre.leggauss, (24, 6)))
 # What lies farther from the mode than this many deviations, or exponents beyond it, is below the rounding of the rest.

@@ -10,9 +10,8 @@ from torch.distributions import VonMises
 
 from reparam.noise import EXPONENTIAL, Fresh, readable
 from reparam.paths.path import Path, noise_like, path
+from reparam.special.tails import LOG2
 from reparam.special.von_mises import angle_draw, angle_hazard, angle_quantile
-
-LOG2 = math.log(2.0)
 
 
 @path.register

@@ -48,7 +48,7 @@ from reparam.paths.parameters import check_parameters, map_parameters
 from reparam.paths.path import HALF, NoPathError, OwnSamplerError, Path, noise_like, overrides, path, representable, support_of
 from reparam.special import exprel
 from reparam.special.beta import logit_beta_log_density
-from reparam.special.tails import LOG2
+from reparam.special.tails import log_sech_squared
 
 __all__ = ["sample_and_log_prob"]
 
@@ -201,11 +201,6 @@ def log_abs_det(transform: Transform, x: Tensor, y: Tensor) -> Tensor:
         ) from None
 
 
-def _log_sech_squared(x: Tensor) -> Tensor:
-    """`log(1 - tanh(x)**2)`."""
-    return logsigmoid(2 * x) + logsigmoid(-2 * x) + 2 * LOG2
-
-
 def _power(transform: Transform, x: Tensor, y: Tensor) -> Tensor:
     exponent = cast(PowerTransform, transform).exponent
     return exponent.abs().log() + (exponent - 1) * x.log()
@@ -219,7 +214,7 @@ def _break_stick(transform: Transform, x: Tensor, y: Tensor) -> Tensor:
 
 def _correlate(transform: Transform, x: Tensor, y: Tensor) -> Tensor:
     # y_ij = z_ij * sqrt(left_ij), z = tanh(x), left_ij = the product of 1 - z_ik**2 over k < j.
-    shrink = vec_to_tril_matrix(_log_sech_squared(x), -1)
+    shrink = vec_to_tril_matrix(log_sech_squared(x), -1)
     left = (shrink.cumsum(-1) - shrink).tril(-1)
     return (shrink + left / 2).sum((-2, -1))
 
@@ -251,7 +246,7 @@ _LOG_DETS: dict[type[Transform], Callable[[Transform, Tensor, Tensor], Tensor]] 
     StackTransform: _stack,
     SoftplusTransform: lambda transform, x, y: logsigmoid(x),
     StickBreakingTransform: _break_stick,
-    TanhTransform: lambda transform, x, y: _log_sech_squared(x),
+    TanhTransform: lambda transform, x, y: log_sech_squared(x),
     _InverseTransform: _inverse,
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import LKJCholesky
@@ -14,6 +12,7 @@ from reparam.paths.beta import logit_beta_sample
 from reparam.paths.gamma import exp_as
 from reparam.paths.path import Path, noise_like, path
 from reparam.special.beta import log_betaincc, logit_beta_quantile
+from reparam.special.tails import LOG2
 
 __all__ = ["lkj_vine_path"]
 
@@ -41,7 +40,7 @@ def lkj_vine_path(dim: int, concentration: Tensor) -> Path:
 
     def finish(y: Tensor) -> Tensor:
         y = torch.where(below, y[..., place], 0.0)
-        log_cut = torch.where(below, math.log(2.0) + (logsigmoid(y) + logsigmoid(-y)) / 2, 0.0)
+        log_cut = torch.where(below, LOG2 + (logsigmoid(y) + logsigmoid(-y)) / 2, 0.0)
         left = exp_as(pad(log_cut.cumsum(-1)[..., :-1], [1, 0]), concentration.dtype)
         return torch.where(below, torch.tanh(y / 2).to(left.dtype) * left, torch.where(diagonal, left, 0.0))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, StudentT
@@ -16,6 +14,7 @@ from reparam.special import normal_exp, with_slopes
 from reparam.special.beta import logit_beta_slopes
 from reparam.special.normal import hazard_from_normal
 from reparam.special.student import log_student_sf, student_quantile
+from reparam.special.tails import LOG2
 
 __all__ = ["log_chi_square", "normal_over_chi"]
 
@@ -39,7 +38,7 @@ def student_t_path(d: StudentT) -> Path:
     def sample(rows: torch.Size, generator: torch.Generator | None) -> Tensor:
         wide = df.double()
         z = torch.randn(rows + df.shape, generator=generator, dtype=wide.dtype, device=df.device)
-        y = z.abs().clamp(min=1e-300).log() * 2 - math.log(2) - log_gamma_sample(wide.detach() / 2, rows, generator)
+        y = z.abs().clamp(min=1e-300).log() * 2 - LOG2 - log_gamma_sample(wide.detach() / 2, rows, generator)
         # The logit of Beta(1/2, df/2) is log(t^2 / df).
         y = with_slopes(y, lambda y, df: (logit_beta_slopes(torch.full_like(df, 0.5), df / 2, y)[1] / 2,), wide)
         t = normal_exp((y + wide.log()) / 2)

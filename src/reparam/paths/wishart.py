@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.distributions import Wishart
@@ -13,6 +11,7 @@ from reparam.paths.gamma import log_gamma_push, log_gamma_sample
 from reparam.paths.path import Path, noise_like, path
 from reparam.special.gamma import log_gamma_hazard
 from reparam.special.normal import hazard_from_normal, normal_from_hazard
+from reparam.special.tails import LOG2
 
 __all__ = ["bartlett_noise", "bartlett_pull", "bartlett_push", "bartlett_sample", "definite"]
 
@@ -41,7 +40,7 @@ def bartlett_noise(df: Tensor, size: int) -> Noise:
 
 def _finish(log_g: Tensor, below: Tensor) -> Tensor:
     # The squares of the diagonal, and their inverses, stay well inside the floats of float64.
-    return _triangle(((math.log(2.0) + log_g) / 2).clamp(min=-170.0).exp(), below)
+    return _triangle(((LOG2 + log_g) / 2).clamp(min=-170.0).exp(), below)
 
 
 def bartlett_push(df: Tensor, size: int, eps: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ def bartlett_sample(df: Tensor, size: int, rows: torch.Size, generator: torch.Ge
 def bartlett_pull(df: Tensor, factor: Tensor) -> Tensor:
     """The noise of a factor."""
     size = factor.shape[-1]
-    log_g = 2 * factor.diagonal(dim1=-2, dim2=-1).log() - math.log(2.0)
+    log_g = 2 * factor.diagonal(dim1=-2, dim2=-1).log() - LOG2
     rows, columns = torch.tril_indices(size, size, -1, device=factor.device)
     diagonal = normal_from_hazard(log_gamma_hazard(_shapes(df, size), log_g))
     return torch.cat([diagonal, factor[..., rows, columns]], -1)

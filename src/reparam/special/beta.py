@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from reparam.special.slopes import with_slopes
+from reparam.special.tails import LOG2
 
 __all__ = [
     "betainc",
@@ -54,7 +55,6 @@ def _gauss_legendre(size: int, depth: float) -> _Rule:
 # Largest relative errors of the tail and its first derivatives, over a, b in 1e-4 ... 1e5: 4e-13 and 3e-12, 2e-11 and 1e-10.
 _DOUBLE, _SINGLE = _gauss_legendre(26, 31.0), _gauss_legendre(22, 27.0)
 _CHUNK = 2**15  # numbers that one pass over several nodes may hold: few operations for small inputs, little memory for large ones
-_LOG2 = math.log(2.0)
 
 # B_2n / 2n, of the asymptotic series of digamma, and B_2n / (2n (2n - 1)), of that of log Gamma.
 _DIGAMMA = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12, -3617 / 8160)
@@ -240,7 +240,7 @@ def _log_tail(rule: _Rule, upper: bool, a: Tensor, b: Tensor, y: Tensor) -> Tens
 
 def _log_complement(log_p: Tensor) -> Tensor:
     """`log(1 - exp(log_p))`. Source: Maechler, "Accurately computing log(1 - exp(-|a|))" (2012)."""
-    small = log_p < -_LOG2
+    small = log_p < -LOG2
     far, near = torch.where(small, log_p, -1.0), torch.where(small, -0.1, log_p)
     return torch.where(small, torch.log1p(-torch.exp(far)), torch.log(-torch.expm1(near)))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reparam.special.slopes import with_slopes
+from reparam.special.tails import LOG2
 
 __all__ = ["hazard_from_normal", "log_ndtr", "log_ndtri", "normal_excess", "normal_from_hazard", "normal_ratio"]
 
@@ -111,7 +112,7 @@ def log_ndtri(log_p: Tensor) -> Tensor:
 
 
 def _quantile(log_p: Tensor) -> Tensor:
-    upper = log_p > -math.log(2.0)
+    upper = log_p > -LOG2
     p = torch.where(upper, -torch.expm1(log_p), torch.exp(log_p))
     z = torch.special.ndtri(p)
     z = torch.where(upper, -z, z)

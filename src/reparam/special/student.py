@@ -15,10 +15,10 @@ from torch.nn.functional import softplus
 from reparam.special.beta import log_betaincc, logit_beta_quantile, logit_beta_slopes, stirling_error
 from reparam.special.saturate import normal_exp
 from reparam.special.slopes import with_slopes
+from reparam.special.tails import LOG2
 
 __all__ = ["log_student_cdf", "log_student_sf", "student_log_density", "student_quantile", "student_slope"]
 
-_LOG2 = math.log(2.0)
 _LEAST = 1e-150  # samples nearer to zero than that are taken to be there
 
 
@@ -48,7 +48,7 @@ def _log_sf(df: Tensor, t: Tensor) -> Tensor:
         return rate * _slope(df, t), -rate
 
     below, at = df.detach(), t.detach()
-    beyond = log_betaincc(torch.full_like(below, 0.5), below / 2, _logit(below, at)) - _LOG2
+    beyond = log_betaincc(torch.full_like(below, 0.5), below / 2, _logit(below, at)) - LOG2
     return with_slopes(torch.where(at > 0, beyond, torch.log1p(-beyond.exp())), slopes, df, t)
 
 
@@ -113,9 +113,9 @@ def student_quantile(df: Tensor, hazard: Tensor) -> Tensor:
         tensor([-1.0000e+00,  1.0000e+00,  7.4925e+16])
     """
     dtype, df, hazard = _wide(df, hazard)
-    upper = hazard > _LOG2
+    upper = hazard > LOG2
     # The hazard of |T| beyond the value: of twice the smaller tail.
-    beyond = torch.where(upper, hazard, -torch.log(-torch.expm1(-torch.where(upper, _LOG2, hazard)))) - _LOG2
+    beyond = torch.where(upper, hazard, -torch.log(-torch.expm1(-torch.where(upper, LOG2, hazard)))) - LOG2
     y = logit_beta_quantile(torch.full_like(df, 0.5), df / 2, beyond.clamp(min=1e-300))
     t = normal_exp((y + df.log()) / 2)
     return torch.where(upper, t, -t).to(dtype)

@@ -6,8 +6,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-__all__ = ["LOG2", "hazard", "smaller_tail"]
+__all__ = ["LOG2", "hazard", "log_sech_squared", "smaller_tail"]
 
 LOG2 = math.log(2.0)
 
@@ -33,3 +34,14 @@ def hazard(upper: Tensor, tail: Tensor) -> Tensor:
         tensor([1.0000e-30, 6.9078e+01])
     """
     return torch.where(upper, -torch.log(tail), -torch.log1p(-tail))
+
+
+def log_sech_squared(y: Tensor) -> Tensor:
+    """`log(1 - tanh(y)**2)`, also where the tanh is 1 to rounding.
+
+    Example:
+        >>> import torch
+        >>> log_sech_squared(torch.tensor([0.0, 1e4]))
+        tensor([     0.0000, -19998.6133])
+    """
+    return logsigmoid(2 * y) + logsigmoid(-2 * y) + 2 * LOG2
