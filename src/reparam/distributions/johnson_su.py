@@ -11,8 +11,8 @@ from torch.distributions import Normal, constraints, kl_divergence, register_kl
 from reparam.distributions.law import Univariate
 from reparam.noise import NORMAL, readable
 from reparam.paths.path import Path, noise_like, path, representable
-from reparam.special.averages import bounded_quotient, softplus_mean
-from reparam.special.saturate import finite_sinh
+from reparam.special.averages import softplus_mean
+from reparam.special.saturate import bounded_quotient, finite_sinh
 from reparam.special.tails import LOG2
 
 __all__ = ["JohnsonSU"]

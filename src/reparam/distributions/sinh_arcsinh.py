@@ -11,8 +11,8 @@ from torch.distributions import constraints
 from reparam.distributions.law import Univariate
 from reparam.noise import NORMAL
 from reparam.paths.path import Path, noise_like, path, representable
-from reparam.special.averages import bounded_quotient, normal_average
-from reparam.special.saturate import finite_sinh
+from reparam.special.averages import normal_average
+from reparam.special.saturate import bounded_quotient, finite_sinh
 from reparam.special.tails import LOG2
 
 __all__ = ["SinhArcsinh"]

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "bounded_quotient",
     "exponential_average",
     "logistic_average",
     "normal_average",
@@ -68,22 +67,6 @@ def exponential_average(f: Function, like: Tensor) -> Tensor:
     t = _nodes(4.25, step, like)
     x = torch.exp(t - torch.exp(-t))
     return _sum(f, x, torch.exp(-x) * x * (1 + torch.exp(-t)) * step, like)
-
-
-def bounded_quotient(x: Tensor, scale: Tensor) -> Tensor:
-    """`x / scale` for a positive scale, held inside the floats, with zero gradient where it is held.
-
-    Where the slope in the scale, the quotient over it, is beyond the floats, it is taken by the logarithm of the scale.
-
-    Example:
-        >>> import torch
-        >>> bounded_quotient(torch.tensor([1.0, -3e38]), torch.tensor(0.1))
-        tensor([ 1.0000e+01, -3.4028e+38])
-    """
-    info = torch.finfo(x.dtype)
-    beyond = (x / scale / scale).isinf()
-    far = (x * torch.exp(-torch.where(beyond, scale, 1.0).log())).clamp(info.min, info.max)
-    return torch.where(beyond, far, torch.where(beyond, 0.0, x) / scale)
 
 
 def _split(scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:

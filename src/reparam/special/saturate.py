@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["finite_sinh", "normal_exp", "normal_range"]
+__all__ = ["bounded_quotient", "finite_sinh", "normal_exp", "normal_range"]
 
 
 def normal_exp(log_x: Tensor) -> Tensor:
@@ -40,3 +40,19 @@ def normal_range(x: Tensor) -> Tensor:
     """`x > 0`, held inside the positive normal floats, with zero gradient where it would leave them."""
     info = torch.finfo(x.dtype)
     return x.clamp(info.tiny, info.max)
+
+
+def bounded_quotient(x: Tensor, scale: Tensor) -> Tensor:
+    """`x / scale` for a positive scale, held inside the floats, with zero gradient where it is held.
+
+    Where the slope in the scale, the quotient over it, is beyond the floats, it is taken by the logarithm of the scale.
+
+    Example:
+        >>> import torch
+        >>> bounded_quotient(torch.tensor([1.0, -3e38]), torch.tensor(0.1))
+        tensor([ 1.0000e+01, -3.4028e+38])
+    """
+    info = torch.finfo(x.dtype)
+    beyond = (x / scale / scale).isinf()
+    far = (x * torch.exp(-torch.where(beyond, scale, 1.0).log())).clamp(info.min, info.max)
+    return torch.where(beyond, far, torch.where(beyond, 0.0, x) / scale)
