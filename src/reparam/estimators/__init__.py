@@ -1,5 +1,6 @@
 """Gradient estimators of E[f(z)] under one contract: draw rows, weigh costs."""
 
+from reparam.estimators.baseline import MovingAverage
 from reparam.estimators.choose import Choice, choose
 from reparam.estimators.coupled import DisARM
 from reparam.estimators.estimator import Draw, Estimator, expect
@@ -15,6 +16,7 @@ __all__ = [
     "Enumerate",
     "Estimator",
     "LeaveOneOut",
+    "MovingAverage",
     "Pathwise",
     "Sampler",
     "Score",

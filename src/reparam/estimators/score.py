@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from reparam.estimators.estimator import Draw, sum_to_cost
+from reparam.estimators.baseline import check_baseline, read, update
+from reparam.estimators.estimator import Draw
+from reparam.estimators.surrogate import descend, magic
 from reparam.noise import Source
 from reparam.paths import sample
 from reparam.paths.path import bounds, is_discrete, representable, support_of
 
 __all__ = ["LeaveOneOut", "Score", "check_fixed_support"]
+
+
+@dataclass(frozen=True)
+class _Scored(Draw):
+    """Attributes: baseline: as it was when the rows were drawn, before any cost that depends on them could move it."""
+
+    baseline: float | Tensor = 0.0
 
 
 @dataclass(frozen=True)
@@ -24,39 +32,49 @@ class Score:
     Works for every distribution whose support does not depend on its parameters, and for every cost; unbiased for any baseline b
     that does not depend on z. Derivatives of every order are unbiased (arXiv:1802.05098).
 
+    A baseline that requires a gradient is learned: its squared distance to the costs is descended by the `backward` that
+    differentiates the estimate, whether that is minimised or maximised. Give its parameters to the optimiser.
+
     Args:
-        baseline: a number, or a tensor that broadcasts to the cost without its rows. `None` is zero.
+        baseline: a number, or a tensor that broadcasts to the cost without its rows, such as `net(x)` of the data x that
+            the cost is about; or an `nn.Module` that returns one when called without arguments. A module that has a method
+            `update(cost)`, such as `rp.MovingAverage`, is given the costs, detached, after use. `None` is zero.
 
     Raises:
         ValueError: when a bound of the support needs a gradient (Uniform, Pareto): its share would be missing.
 
-    Source: Williams (1992), "Simple statistical gradient-following algorithms".
+    Source: Williams (1992), "Simple statistical gradient-following algorithms"; learned baselines: NVIL, arXiv:1402.0030.
 
     Example:
         >>> import torch, reparam as rp
         >>> rate = torch.tensor(3.0, requires_grad=True)
         >>> q = torch.distributions.Poisson(rate)
-        >>> rp.expect(lambda z: z, q, estimator=rp.Score(baseline=3.0), n=100).backward()
-        >>> rate.grad.isfinite()
-        tensor(True)
+        >>> b = torch.tensor(1.0, requires_grad=True)             # learned: moves towards the costs
+        >>> rp.expect(lambda z: z + 8.0, q, estimator=rp.Score(baseline=b), n=100).backward()
+        >>> rate.grad.isfinite(), b.grad < 0
+        (tensor(True), tensor(True))
     """
 
-    baseline: float | Tensor | None = None
+    baseline: float | Tensor | nn.Module | None = None
     bias: ClassVar[str | None] = None
 
     def draw(self, q: Distribution, n: int, source: Source | None) -> Draw:
-        return _scored(q, n, source)
+        rows = _scored(q, n, source)
+        return _Scored(rows.value, rows.batch_shape, rows.log_prob, baseline=read(self.baseline))
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
-        baseline = 0.0 if self.baseline is None else self.baseline
-        if isinstance(baseline, Tensor):
-            baseline = baseline.detach()
-            if not _broadcasts(baseline.shape, cost.shape[1:]):
-                raise ValueError(
-                    f"the baseline has shape {tuple(baseline.shape)}, the cost without its rows {tuple(cost.shape[1:])}: it must "
-                    "broadcast to that, and must not depend on the row"
-                )
-        return _surrogate(draw, cost, baseline)
+        if not isinstance(draw, _Scored):
+            raise ValueError("this draw carries no baseline: weigh it with the estimator that drew it")
+        baseline, fixed = draw.baseline, cost.detach()
+        if not isinstance(baseline, Tensor):
+            return _surrogate(draw, cost, baseline)
+        check_baseline(baseline, cost)
+        baseline = baseline.to(cost.dtype)
+        estimate = _surrogate(draw, cost, baseline.detach())
+        if baseline.requires_grad:
+            estimate = descend(estimate, ((baseline - fixed) ** 2).mean(0))
+        update(self.baseline, fixed)
+        return estimate
 
 
 @dataclass(frozen=True)
@@ -114,14 +132,9 @@ def check_fixed_support(q: Distribution) -> None:
             )
 
 
-def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
-    return len(shape) <= len(to) and all(have in (1, want) for have, want in zip(shape[::-1], to[::-1], strict=False))
-
-
 def _surrogate(draw: Draw, cost: Tensor, baseline: float | Tensor) -> Tensor:
     """The mean cost over rows, with the score-function gradient to every order: the weight `one` is 1, its gradient ∇ log q."""
     if draw.log_prob is None:
         raise ValueError("this draw carries no log-probabilities: weigh it with the estimator that drew it")
-    log_prob = sum_to_cost(draw.log_prob, cost)
-    one = (log_prob - log_prob.detach()).exp()
+    one = magic(draw.log_prob, cost)
     return (cost * one + baseline * (1.0 - one)).mean(0)
