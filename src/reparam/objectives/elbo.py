@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, constraints, kl_divergence
 
 from reparam.estimators import Estimator, expect
 from reparam.estimators.estimator import sum_to_cost
 from reparam.estimators.score import check_fixed_support
-from reparam.noise import Source
+from reparam.noise import Source, readable
 from reparam.paths import detached
+from reparam.paths.path import bounds, is_discrete, support_of
 
-__all__ = ["analytic", "elbo", "sampled", "sticking"]
+__all__ = ["analytic", "check_prior", "elbo", "sampled", "sticking"]
 
 KL = Callable[[Distribution, Distribution | None, Tensor], Tensor]
 
@@ -62,6 +65,7 @@ def elbo(
     *,
     prior: Distribution | None = None,
     kl: KL = closed_or_sampled,
+    num_data: float | None = None,
     estimator: Estimator | None = None,
     n: int = 1,
     source: Source | None = None,
@@ -71,12 +75,18 @@ def elbo(
     Without a prior, `log_density(z)` is log p(x, z). With one, it is log p(x | z), and the bound is
     E_q[log p(x | z)] − KL(q ‖ prior).
 
+    A latent that all data share, such as the weights of a Bayesian network, has one divergence for the whole set. With
+    `num_data=N` the bound is still per datum: E_q[mean of log p(xᵢ | z) over a minibatch] − KL(q ‖ prior) / N. So `log_density`
+    is then the mean over the minibatch, never the sum, and N counts the training set, not the minibatch. The bound on the
+    evidence of the whole set is N times that, whatever the size of the minibatch.
+
     Args:
         log_density: from samples `rows + batch + event` to `rows + a leading part of batch`.
         q: the approximate posterior.
         prior: of z; its event shape is that of q, its batch shape broadcasts to that of q.
         kl: `analytic`, `sampled` or `sticking` of `reparam.objectives`. By default closed form where there is a prior and torch
             knows the pair, otherwise sampled.
+        num_data: the size of the data set that one z is shared by; needs a prior. By default every datum has its own z.
         estimator: of the expectation; by default what `rp.choose(q, n)` picks.
         n: the number of rows.
         source: of noise.
@@ -86,7 +96,8 @@ def elbo(
 
     Raises:
         NotImplementedError: when `kl=analytic` and there is no closed form.
-        ValueError: when `log_density` returns another shape, or the shapes of q and the prior do not fit.
+        ValueError: when `log_density` returns another shape, or the shapes of q and the prior do not fit; when q reaches beyond
+            the support of the prior, where the bound is minus infinity; for `num_data` without a prior, or below 1.
 
     Example:
         >>> import torch, reparam as rp
@@ -95,23 +106,32 @@ def elbo(
         >>> log_joint = lambda z: Normal(0.0, 1.0).log_prob(z) + Normal(z, 1.0).log_prob(torch.ones(5))
         >>> loss = -rp.elbo(log_joint, Normal(mu, 1.0), n=8).mean()
         >>> loss.backward()
+
+        Weights that a thousand data share, seen ten at a time:
+
+        >>> x, y = torch.randn(10), torch.randn(10)
+        >>> log_density = lambda w: Normal(w.unsqueeze(-1) * x, 1.0).log_prob(y).mean(-1)
+        >>> rp.elbo(log_density, Normal(mu[0], 1.0), prior=Normal(0.0, 1.0), num_data=1000).shape
+        torch.Size([])
     """
     if not callable(kl):
         raise TypeError(f"kl is {kl!r}: give one of reparam.objectives.analytic, sampled and sticking")
     if prior is not None:
-        _check_prior(q, prior)
+        check_prior(q, prior)
+        _check_support(q, prior)
+    share = 1.0 if num_data is None else 1.0 / _check_num_data(num_data, prior)
 
     def integrand(z: Tensor) -> Tensor:
         log_p = log_density(z)
         divergence = kl(q, prior, z)
         if divergence.dim() == len(q.batch_shape):  # a closed form has no rows
             divergence = divergence.unsqueeze(0)
-        return log_p - sum_to_cost(divergence, log_p)
+        return log_p - share * sum_to_cost(divergence, log_p)
 
     return expect(integrand, q, estimator=estimator, n=n, source=source)
 
 
-def _check_prior(q: Distribution, prior: Distribution) -> None:
+def check_prior(q: Distribution, prior: Distribution) -> None:
     """Refuse a prior that broadcasting would count more than once."""
     batch = q.batch_shape[len(q.batch_shape) - len(prior.batch_shape) :]
     fits = len(prior.batch_shape) <= len(q.batch_shape) and all(
@@ -123,3 +143,44 @@ def _check_prior(q: Distribution, prior: Distribution) -> None:
             f"{tuple(prior.batch_shape)} and {tuple(prior.event_shape)}: event shapes must be equal "
             "(torch.distributions.Independent makes batch dimensions one event), and the prior's batch must broadcast to that of q"
         )
+
+
+def _check_num_data(num_data: float, prior: Distribution | None) -> float:
+    if prior is None:
+        raise ValueError(
+            "num_data needs the prior: log_density is then log p(x | z), the mean over a minibatch, and the divergence apart"
+        )
+    if isinstance(num_data, Tensor) or not num_data >= 1:
+        raise ValueError(f"num_data is the number of data that share z, a number of at least 1; got {num_data!r}")
+    return num_data
+
+
+def _check_support(q: Distribution, prior: Distribution) -> None:
+    """Refuse a q that has mass where the prior has none, where that can be seen: the bound would be minus infinity, silently."""
+    names = f"q is {type(q).__name__}, the prior {type(prior).__name__}"
+    if is_discrete(q) and support_of(prior) is not None and not is_discrete(prior):
+        raise ValueError(f"{names}: one is discrete and the other is not, so that they have no densities to compare")
+    for (have, reach), beyond in zip(zip(_ends(q), _ends(prior), strict=True), (torch.lt, torch.gt), strict=True):
+        if have is None or reach is None or (not isinstance(have, Tensor) and have == reach):
+            continue
+        have, reach = torch.as_tensor(have), torch.as_tensor(reach)
+        if readable(have) and readable(reach) and beyond(have, reach).any():
+            raise ValueError(
+                f"{names}, whose support ends where q goes on, so that the bound is minus infinity: choose a q with the support of "
+                "the prior, for example by torch.distributions.TransformedDistribution, or a prior with that of q"
+            )
+
+
+def _ends(d: Distribution) -> tuple[Tensor | float | None, Tensor | float | None]:
+    """The lower and the upper end of the support, infinite ones too; None where they are not known."""
+    support = support_of(d)
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if support is constraints.real:
+        return -math.inf, math.inf
+    if support is constraints.simplex:
+        return 0.0, 1.0
+    low, high = bounds(support)
+    if low is None and high is None:
+        return None, None
+    return -math.inf if low is None else low, math.inf if high is None else high
