@@ -7,7 +7,9 @@ from reparam.estimators.estimator import Draw, Estimator, expect
 from reparam.estimators.exact import Enumerate
 from reparam.estimators.graph import Sampler, graph
 from reparam.estimators.pathwise import Pathwise
+from reparam.estimators.relaxation import GumbelRao, GumbelSoftmax
 from reparam.estimators.score import LeaveOneOut, Score
+from reparam.estimators.straight_through import ReinMax, StraightThrough
 
 __all__ = [
     "Choice",
@@ -15,11 +17,15 @@ __all__ = [
     "Draw",
     "Enumerate",
     "Estimator",
+    "GumbelRao",
+    "GumbelSoftmax",
     "LeaveOneOut",
     "MovingAverage",
     "Pathwise",
+    "ReinMax",
     "Sampler",
     "Score",
+    "StraightThrough",
     "choose",
     "expect",
     "graph",

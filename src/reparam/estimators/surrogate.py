@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reparam.estimators.estimator import sum_to_cost
 
-__all__ = ["aligned", "descend", "first_order", "magic"]
+__all__ = ["aligned", "descend", "first_order", "magic", "straight_through"]
 
 
 def aligned(cost: Tensor, to: Tensor) -> Tensor:
@@ -72,6 +72,46 @@ class _FirstOrder(torch.autograd.Function):
     def jvp(ctx: Any, tangent: Tensor, _gradient: None, _dim: None) -> Any:
         (gradient,) = ctx.saved_tensors
         return (gradient * tangent).flatten(ctx.dim).sum(-1) if gradient.dim() > ctx.dim else gradient * tangent
+
+
+def straight_through(value: Tensor, soft: Tensor) -> Tensor:
+    """`value`, whose gradient passes to `soft` as if the two were equal. A second derivative through it is refused.
+
+    Args:
+        value: what a cost is to be evaluated at; taken as constant.
+        soft: what it stands for; broadcasts to the shape of `value`.
+
+    Raises:
+        NotImplementedError: on differentiating twice.
+
+    Example:
+        >>> import torch
+        >>> p = torch.tensor(0.3, requires_grad=True)
+        >>> (straight_through(torch.ones(4), p) ** 2).mean().backward()
+        >>> p.grad
+        tensor(2.)
+    """
+    return cast(Tensor, _StraightThrough.apply(value.detach(), soft.to(value.dtype).expand(value.shape)))
+
+
+class _StraightThrough(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor, soft: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        return None, _Last.apply(upstream, ctx.saved_tensors[0])
+
+    @staticmethod
+    def jvp(ctx: Any, _value: None, tangent: Tensor) -> Tensor:
+        return tangent.clone()
 
 
 class _Last(torch.autograd.Function):

@@ -23,7 +23,7 @@ from reparam.noise import EXPONENTIAL, readable
 from reparam.paths.parameters import check_distribution
 from reparam.paths.path import Path, noise_like, path
 
-__all__ = ["relaxed"]
+__all__ = ["check_temperature", "relaxed"]
 
 
 def relaxed(d: Distribution, temperature: float | Tensor) -> Distribution:
@@ -53,13 +53,23 @@ def relaxed(d: Distribution, temperature: float | Tensor) -> Distribution:
         >>> torch.allclose(z.sum(-1), torch.ones(4))
         True
     """
-    _check_temperature(temperature)
+    return _relax(d, check_temperature(temperature))
+
+
+def check_temperature(temperature: float | Tensor) -> float | Tensor:
+    """A number, or a tensor of one as a scalar tensor; refused when it is not positive and finite.
+
+    Raises:
+        TypeError: when the temperature is neither a number nor a tensor.
+        ValueError: when it is not positive and finite, or is a tensor of several.
+    """
+    _check_positive(temperature)
     if isinstance(temperature, Tensor):
         # Torch lines several temperatures up with the categories when it samples, and with the batch in log_prob.
         if temperature.numel() != 1:
             raise ValueError(f"the temperature of a relaxation has shape {tuple(temperature.shape)}; it must be one number")
-        temperature = temperature.reshape(())
-    return _relax(d, temperature)
+        return temperature.reshape(())
+    return temperature
 
 
 @singledispatch
@@ -97,7 +107,7 @@ def _given(d: Bernoulli | Categorical, temperature: float | Tensor) -> tuple[Ten
     return (t, d.probs, None) if "probs" in vars(d) else (t, None, d.logits)
 
 
-def _check_temperature(temperature: float | Tensor) -> None:
+def _check_positive(temperature: float | Tensor) -> None:
     if isinstance(temperature, Tensor):
         if not readable(temperature):
             return
@@ -115,7 +125,7 @@ def _check_temperature(temperature: float | Tensor) -> None:
 def logit_relaxed_bernoulli_path(d: LogitRelaxedBernoulli) -> Path:
     """`x = (logits + logistic noise) / temperature`; RelaxedBernoulli is its sigmoid."""
     logits, temperature = d.logits, d.temperature
-    _check_temperature(temperature)
+    _check_positive(temperature)
 
     def push(eps: Tensor) -> Tensor:
         logistic = eps + torch.log(-torch.expm1(-eps))
@@ -135,13 +145,13 @@ def _scores(d: ExpRelaxedCategorical | RelaxedOneHotCategorical, eps: Tensor) ->
 @path.register
 def exp_relaxed_categorical_path(d: ExpRelaxedCategorical) -> Path:
     """`x = log_softmax((logits + Gumbel noise) / temperature)`: K values of noise for K - 1 of freedom, so no `pull`."""
-    _check_temperature(d.temperature)
+    _check_positive(d.temperature)
     return Path(noise_like(d.logits, EXPONENTIAL), lambda eps: torch.log_softmax(_scores(d, eps), -1))
 
 
 @path.register
 def relaxed_one_hot_categorical_path(d: RelaxedOneHotCategorical) -> Path:
     """`x = softmax((logits + Gumbel noise) / temperature)`, held off zero so that `log_prob` is finite."""
-    _check_temperature(d.temperature)
+    _check_positive(d.temperature)
     tiny = torch.finfo(d.logits.dtype).tiny
     return Path(noise_like(d.logits, EXPONENTIAL), lambda eps: torch.softmax(_scores(d, eps), -1).clamp(min=tiny))
