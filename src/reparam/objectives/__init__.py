@@ -2,7 +2,9 @@
 
 from reparam.objectives.elbo import analytic, elbo, sampled, sticking
 from reparam.objectives.importance import dreg, iwae, stl, vimco
+from reparam.objectives.policy import gae, ppo_clip, ppo_value, reinforce
 from reparam.objectives.renyi import renyi
+from reparam.objectives.soft_actor_critic import sac_actor, sac_critic, sac_target, sac_temperature
 from reparam.objectives.wake_sleep import Wake, sleep_phase, wake_phase
 
 __all__ = [
@@ -10,8 +12,16 @@ __all__ = [
     "analytic",
     "dreg",
     "elbo",
+    "gae",
     "iwae",
+    "ppo_clip",
+    "ppo_value",
+    "reinforce",
     "renyi",
+    "sac_actor",
+    "sac_critic",
+    "sac_target",
+    "sac_temperature",
     "sampled",
     "sleep_phase",
     "sticking",
