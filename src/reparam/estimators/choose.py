@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from torch.distributions import Distribution
 
 from reparam.estimators.estimator import Estimator
-from reparam.estimators.exact import Enumerate, support_size
+from reparam.estimators.exact import Enumerate
 from reparam.estimators.pathwise import Pathwise
 from reparam.estimators.score import LeaveOneOut, Score
+from reparam.estimators.support import support_size
 from reparam.noise import Source
 from reparam.paths import NoPathError, path
 from reparam.paths.path import OwnSamplerError, is_discrete

@@ -1,7 +1,7 @@
 """The score function and its baselines."""
 
 import torch
-from torch.distributions import Poisson
+from torch.distributions import Binomial, Geometric, NegativeBinomial, Poisson
 
 import reparam as rp
 from cases.estimators.row import (
@@ -41,6 +41,15 @@ class Learned(torch.nn.Module):
         return 2 * self.b
 
 
+def truncated(exact, at):
+    """What is known of a sum without a tail too small to matter: the closed forms of the whole."""
+    p = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+    value = exact(p)
+    (slope,) = torch.autograd.grad(value.sum(), p)
+    known = {"value": value.detach(), "gradient": (slope,), "variance": (0.0,)}
+    return known | {"exact": exact, "second": True, "draws": 500}
+
+
 ROWS = {
     "score, coin": Row(rp.Score(), coin, (PHI,), toy, {"variance": (of_coin(0.0),), "second": True, "detects": 0.02}),
     "score, coin, constant baseline": Row(
@@ -64,5 +73,27 @@ ROWS = {
     "leave-one-out, choice": Row(rp.LeaveOneOut(), choice, (CHOICE,), price, {"n": 3, "second": True}),
     "leave-one-out, Poisson": Row(
         rp.LeaveOneOut(), Poisson, (1.7,), lambda z: (z - 1) ** 2, {"n": 4, "exact": lambda r: r + (r - 1) ** 2, "second": True}
+    ),
+    "enumerate, coin": Row(rp.Enumerate(), coin, (PHI,), toy, {"variance": (0.0,), "second": True, "draws": 2000}),
+    "enumerate, coins": Row(rp.Enumerate(), coins, (COINS,), interaction, {"variance": (0.0,), "second": True, "draws": 2000}),
+    "enumerate, all but a tail of Poisson": Row(
+        rp.Enumerate(tail=1e-14),
+        Poisson,
+        ((1.7, 60.0),),
+        lambda z: (z - 1) ** 2,
+        truncated(lambda r: r + (r - 1) ** 2, (1.7, 60.0)),
+    ),
+    "enumerate, all but a tail of Geometric": Row(
+        rp.Enumerate(tail=1e-14), Geometric, (0.3,), lambda z: z, truncated(lambda p: (1 - p) / p, 0.3)
+    ),
+    "enumerate, all but a tail of NegativeBinomial": Row(
+        rp.Enumerate(tail=1e-14), lambda p: NegativeBinomial(4.0, p), (0.3,), lambda z: z, truncated(lambda p: 4 * p / (1 - p), 0.3)
+    ),
+    "enumerate, all but the tails of Binomial": Row(
+        rp.Enumerate(tail=1e-12),
+        lambda p: Binomial(1000, p),
+        (0.3,),
+        lambda z: (z / 1e3 - 0.5) ** 2,
+        truncated(lambda p: p * (1 - p) / 1e3 + (p - 0.5) ** 2, 0.3),
     ),
 }
