@@ -1,4 +1,4 @@
-"""The variational autoencoder: a latent Gaussian, and a likelihood that fits the data."""
+"""The variational autoencoder: latents that are normal, coins or choices, and a likelihood that fits the data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from reparam.errors import BadInputError
-from reparam.estimators import Estimator
-from reparam.nn.latent import DiagonalNormal, FullNormal, Posterior
+from reparam.estimators import Estimator, expect
+from reparam.models.gradient import DEFAULTS, ESTIMATORS, Gradient, check
+from reparam.nn.latent import BernoulliLatent, CategoricalLatent, DiagonalNormal, FullNormal, Posterior
 from reparam.nn.likelihood import LIKELIHOODS
 from reparam.nn.network import ACTIVATIONS, conv_decoder, conv_encoder, mlp
 from reparam.noise import UNIFORM, Source
-from reparam.objectives import elbo
 from reparam.paths import noise_like, rsample, sample
 from reparam.training import Loss
 
@@ -34,9 +34,16 @@ class Config:
     """What a VAE is made of.
 
     Attributes:
-        latent: the family of the latent variables.
+        latent: the family of the latent variables: normal, bernoulli for coins, categorical for choices.
         latent_dim: number of latent variables.
-        covariance: of the posterior of one datum: diagonal, or full through a Cholesky factor.
+        categories: of each latent, for categorical.
+        estimator: of the gradient through the latents, by name. For normal: pathwise, leave_one_out, score. For bernoulli and
+            categorical: leave_one_out, score; for bernoulli also disarm. By default pathwise, disarm and leave_one_out.
+        samples: of the latents of each datum at a step; by default the fewest that the estimator takes.
+        temperature: of a relaxation, or of what else the estimator has one for.
+        temperature_floor: below which the temperature does not fall.
+        temperature_rate: the temperature at step t is temperature * exp(-rate * t), while above its floor.
+        covariance: of the posterior of one datum: diagonal, or full through a Cholesky factor; for normal.
         network: mlp for any data; conv for images of at least 8 x 8.
         hidden: widths of the dense hidden layers of the encoder; the decoder mirrors them.
         channels: channels of the convolutions of the encoder, each of which halves the image; for conv.
@@ -48,8 +55,14 @@ class Config:
         free_bits: nats a latent dimension may use in the batch mean at no cost in the loss (arXiv:1606.04934).
     """
 
-    latent: Literal["normal"] = "normal"
+    latent: Literal["normal", "bernoulli", "categorical"] = "normal"
     latent_dim: int = 16
+    categories: int = 10
+    estimator: str | None = None
+    samples: int | None = None
+    temperature: float = 1.0
+    temperature_floor: float = 0.5
+    temperature_rate: float = 0.0
     covariance: Literal["diagonal", "full"] = "diagonal"
     network: Literal["mlp", "conv"] = "mlp"
     hidden: tuple[int, ...] = (256,)
@@ -70,7 +83,19 @@ class Config:
             raise BadInputError(
                 f"latent_dim={self.latent_dim}, hidden={self.hidden}, channels={self.channels}: widths must be positive"
             )
-        for name in ("beta", "free_bits"):
+        if self.categories < 2:
+            raise BadInputError(f"categories={self.categories}: a latent has at least 2")
+        if self.covariance == "full" and self.latent != "normal":
+            raise BadInputError(f"covariance='full' is for latent='normal', and {self.latent!r} was given: leave one out")
+        if self.samples is not None and self.samples < 1:
+            raise BadInputError(f"samples={self.samples}: give at least 1")
+        check(self.estimator or DEFAULTS[self.latent], self.latent, self.samples)
+        for name in ("temperature", "temperature_floor"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise BadInputError(f"{name}={getattr(self, name)}: give a positive, finite number")
+        if self.temperature_rate and self.temperature_floor > self.temperature:
+            raise BadInputError(f"temperature={self.temperature} falls, and temperature_floor={self.temperature_floor} is above it")
+        for name in ("beta", "free_bits", "temperature_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInputError(f"{name}={getattr(self, name)}: give a finite number that is not negative")
         if self.binarize and self.likelihood not in (None, "bernoulli"):
@@ -78,7 +103,7 @@ class Config:
 
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
-    "latent": ("normal",),
+    "latent": tuple(DEFAULTS),
     "covariance": ("diagonal", "full"),
     "network": ("mlp", "conv"),
     "activation": tuple(ACTIVATIONS),
@@ -87,14 +112,16 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 
 
 class VAE(nn.Module):
-    """A variational autoencoder: `z ~ N(0, I)`, `x ~ p(x | z)`, and an encoder that approximates the posterior of z.
+    """A variational autoencoder: `z ~ p(z)`, `x ~ p(x | z)`, and an encoder that approximates the posterior of z.
 
     The loss is the negative evidence lower bound, per datum in nats,
 
-        E_q(z|x) [log p(x | z)] - KL(q(z | x) || p(z)),   z = mu(x) + sigma(x) * eps,
+        E_q(z|x) [log p(x | z)] - KL(q(z | x) || p(z)),
 
-    with one differentiable sample for the expectation and the closed form for the divergence. Batches are in the units
-    of the data, N + shape: 0 and 1, counts 0..levels, or reals; what the encoder sees is scaled inside.
+    with the closed form for the divergence, and for the expectation one differentiable sample z = mu(x) + sigma(x) * eps of
+    normal latents, or for discrete ones the samples of a gradient estimator. p(z) is standard normal, a fair coin for each
+    latent, or uniform over its categories. Batches are in the units of the data, N + shape: 0 and 1, counts 0..levels, or
+    reals; what the encoder sees is scaled inside.
 
     Args:
         config: the settings, with the likelihood named.
@@ -127,12 +154,16 @@ class VAE(nn.Module):
             raise BadInputError(f"likelihood={config.likelihood!r} is of counts 0..levels: give levels, or take 'gaussian'")
         if config.likelihood == "bernoulli" and levels not in (None, 1) and not config.binarize:
             raise BadInputError(f"likelihood='bernoulli' is of 0 and 1, not counts 0..{levels}: take 'binomial', or binarize=True")
-        self.config = config
+        estimator = config.estimator or DEFAULTS[config.latent]
+        samples = ESTIMATORS[estimator].rows if config.samples is None else config.samples
+        self.config = config = replace(config, estimator=estimator, samples=samples)
         self.shape = torch.Size(shape)
         self.levels = levels
-        self.likelihood = LIKELIHOODS[config.likelihood](self.shape, (not config.binarize and levels) or 1)
+        self.likelihood = LIKELIHOODS[str(config.likelihood)](self.shape, (not config.binarize and levels) or 1)
         self._output_shape = self.likelihood.prefix + self.shape
-        self.latent = (FullNormal if config.covariance == "full" else DiagonalNormal)(config.latent_dim)
+        self.latent = _latent(config)
+        # One differentiable sample needs none: its step is the one to be fast.
+        self.gradient = None if (estimator, samples) == ("pathwise", 1) else _gradient(config, self.latent.event, math.prod(shape))
         self.encoder, self.decoder = self._networks(config)
         self._values_seen = False
 
@@ -156,26 +187,29 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
-        """Take the scaling from training data, and make the decoder's first output the data's mean."""
+        """Take the scaling from training data, and make the decoder's first output the data's mean, a baseline its cost."""
         self._check(x, values=True)
         x = x.to(self._dtype)
         self.likelihood.fit(x)
         if self.config.binarize:
             x = self._scaled(x)
-        last = self.decoder[-1]
+        last, some = self.decoder[-1], x[:: max(1, len(x) // 1000)]
         if not isinstance(last, nn.Linear):  # a convolution's bias is that of a channel: each pixel counts as a datum
-            x = x[:: max(1, len(x) // 1000)].movedim(1, -1).flatten(0, -2)[..., None, None]
+            x = some.movedim(1, -1).flatten(0, -2)[..., None, None]
         last.bias.copy_(self.likelihood.bias(x).flatten())  # type: ignore[operator]
+        if self.gradient is not None and len(some):
+            self.gradient.start_at(self._log_prob(self.latent.origin.expand(len(some), *self.latent.event), some))
 
     def forward(self, batch: Tensor, source: Source | None = None) -> Loss:
         return self.loss(batch, source)
 
     def loss(self, batch: Tensor, source: Source | None = None) -> Loss:
-        """The loss of a batch, from one differentiable sample of the latents of each datum.
+        """The loss of a batch, from one differentiable sample of the latents of each datum, or as the config's estimator has it.
 
         Returns:
             `total`, to minimise: the negative ELBO, with `beta` and `free_bits` applied. `parts`: the plain "elbo", and its terms
-            "reconstruction" = E log p(x | z) and "kl". All are means over the batch, in nats.
+            "reconstruction" = E log p(x | z) and "kl"; where the estimator trains on a relaxation of discrete latents, they are of
+            discrete samples all the same, and "relaxed_elbo" is what it trains on. All are means over the batch, in nats.
 
         Raises:
             ValueError: for a batch of another shape; and, in evaluation and for the first batch, for values that are not
@@ -189,41 +223,61 @@ class VAE(nn.Module):
         n = batch.shape[0]
         x, seen = self._observed(batch, source)
         q, kl = self._posterior(seen)
-        nll = self.likelihood.nll(self._outputs(rsample(q, source=source)), x).sum() / n
+        if self.gradient is None:
+            nll = self.likelihood.nll(self._outputs(rsample(q, source=source)), x).sum() / n
+        else:
+            nll = -self.gradient(lambda z: self._log_prob(z, x), q, seen, source).sum() / n
         if free := self.config.free_bits:
             by_latent = kl.mean(0)
             kl, charged = by_latent.sum(), by_latent.clamp(min=free).sum()
         else:
             charged = kl = kl.sum() / n
         total = nll + (charged if self.config.beta == 1 else self.config.beta * charged)
-        reconstruction, kl = -nll.detach(), kl.detach()
-        return Loss(total, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl})
+        reconstruction, kl, more = -nll.detach(), kl.detach(), {}
+        if self.gradient is not None and self.gradient.named.soft:
+            more["relaxed_elbo"] = reconstruction - kl
+            with torch.no_grad():
+                reconstruction = self._log_prob(sample(q, source=source), x).sum() / n
+        return Loss(total, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl, **more})
 
     def elbo(self, batch: Tensor, *, estimator: Estimator | None = None, n: int = 1, source: Source | None = None) -> Tensor:
         """The plain ELBO of each datum, with any gradient estimator: to compare them, or to take more samples than `loss` does."""
         self._check(batch, values=True)
         x, seen = self._observed(batch, source)
-        q = self._posterior(seen).q
-        return elbo(lambda z: self._log_prob(z, x), q, prior=self.prior, estimator=estimator, n=n, source=source)
+        q, kl = self._posterior(seen)
+        return expect(lambda z: self._log_prob(z, x), q, estimator=estimator, n=n, source=source) - kl.sum(-1)
 
     @property
     def prior(self) -> Distribution:
-        """p(z), the standard normal."""
+        """p(z): the standard normal, fair coins, or uniform choices."""
         return self.latent.prior()
 
     def encode(self, x: Tensor) -> Distribution:
-        """q(z | x), of batch shape N and event shape (latent_dim,). With `binarize`, of the expected binary datum."""
+        """q(z | x), of batch shape N and event shape (latent_dim,), for choices one-hot (latent_dim, categories).
+
+        With `binarize`, of the expected binary datum.
+        """
         self._check(x, values=True)
         return self._posterior(self._scaled(x.to(self._dtype))).q
 
     def decode(self, z: Tensor) -> Distribution:
-        """p(x | z), for z of shape rows + (latent_dim,): batch shape `rows`, event shape that of a datum."""
+        """p(x | z), for z of shape rows + that of a latent sample: batch shape `rows`, event shape that of a datum."""
         return self.likelihood(self._outputs(z))  # type: ignore[no-any-return]
 
     @torch.no_grad()
+    def code(self, x: Tensor) -> Tensor:
+        """One latent sample that stands for `encode(x)`: the mean of a normal, the most probable value of each coin or choice."""
+        return self.latent.code(self.encode(x))
+
+    @torch.no_grad()
+    def describe(self, x: Tensor) -> dict[str, Tensor]:
+        """`encode(x)` in numbers, N + ...: the tables `mean` and `scale` of normal latents, `probability` of discrete ones."""
+        return self.latent.describe(self.encode(x))
+
+    @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The mean datum at the mean of `encode(x)`, in the units of the data."""
-        return self._in_units(self.decode(self.encode(x).mean).mean)
+        """The mean datum at `code(x)`, in the units of the data."""
+        return self._in_units(self.decode(self.code(x)).mean)
 
     @torch.no_grad()
     def sample(self, n: int, source: Source | None = None, *, noisy: bool = False) -> Tensor:
@@ -233,10 +287,13 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
-        """Mean data along the straight lines from the latent means of `a` to those of `b`; of shape `(steps,) + a.shape`."""
-        ends = self.encode(a).mean, self.encode(b).mean
-        weights = torch.linspace(0, 1, steps, dtype=self._dtype, device=a.device)[:, None, None]
-        return self._in_units(self.decode(torch.lerp(*ends, weights)).mean)
+        """Mean data from `code(a)` to `code(b)`; of shape `(steps,) + a.shape`.
+
+        Normal latents go along a straight line. Of discrete ones those that differ are exchanged, the first ones first, in as
+        even shares as they come: every code on the way is one that the model knows.
+        """
+        weights = torch.linspace(0, 1, steps, dtype=self._dtype, device=a.device)
+        return self._in_units(self.decode(self.latent.between(self.code(a), self.code(b), weights)).mean)
 
     @torch.no_grad()
     def log_likelihood(self, x: Tensor, k: int, source: Source | None = None) -> Tensor:
@@ -253,11 +310,11 @@ class VAE(nn.Module):
         self._check(x, values=True)
         x, seen = self._observed(x, source)
         q, prior = self._posterior(seen).q, self.prior
-        width = max(math.prod(self._output_shape), *self.config.hidden, self.config.latent_dim)
+        width = max(math.prod(self._output_shape), *self.config.hidden, self.latent.width)
         rows = max(1, _CHUNK // max(1, len(x) * width))
         chunks = []
         for start in range(0, k, rows):
-            z = rsample(q, (min(rows, k - start),), source=source)
+            z = sample(q, (min(rows, k - start),), source=source)
             chunks.append((prior.log_prob(z) - q.log_prob(z) + self._log_prob(z, x)).logsumexp(0))
         return torch.stack(chunks).logsumexp(0) - math.log(k)
 
@@ -265,9 +322,12 @@ class VAE(nn.Module):
     def active_units(self, x: Tensor, threshold: float = 0.01) -> Tensor:
         """Which latents the model uses: a mask of those whose posterior mean varies over the data by more than `threshold`.
 
+        The mean of a discrete latent is its probabilities; the variances of those of its categories are added up.
+
         Source: Burda et al., arXiv:1509.00519.
         """
-        return self.encode(x).mean.var(0) > threshold
+        variance = self.encode(x).mean.var(0)
+        return variance.reshape(self.config.latent_dim, -1).sum(-1) > threshold
 
     def extra_repr(self) -> str:
         return f"shape={tuple(self.shape)}, levels={self.levels}"
@@ -282,10 +342,10 @@ class VAE(nn.Module):
         if config.network == "conv":
             return (
                 conv_encoder(self.shape, config.channels, hidden, self.latent.features, config.activation),
-                conv_decoder(config.latent_dim, mirrored, config.channels, self.shape, outputs // inputs, config.activation),
+                conv_decoder(self.latent.width, mirrored, config.channels, self.shape, outputs // inputs, config.activation),
             )
         encoder = mlp((inputs, *hidden, self.latent.features), config.activation)
-        return encoder, mlp((config.latent_dim, *mirrored, outputs), config.activation)
+        return encoder, mlp((self.latent.width, *mirrored, outputs), config.activation)
 
     def _check(self, x: Tensor, *, values: bool = False) -> None:
         if x.shape[1:] != self.shape or x.dim() == 0:
@@ -318,11 +378,32 @@ class VAE(nn.Module):
         return self.latent(h.to(seen.dtype))  # type: ignore[no-any-return]
 
     def _outputs(self, z: Tensor) -> Tensor:
-        h = self.decoder(z if z.dim() == 2 else z.reshape(-1, z.shape[-1]))
-        return h.to(z.dtype).reshape(z.shape[:-1] + self._output_shape)  # type: ignore[no-any-return]
+        rows = z.shape[: z.dim() - len(self.latent.event)]
+        h = self.decoder(z if z.dim() == 2 and len(rows) == 1 else z.reshape(-1, self.latent.width))
+        return h.to(z.dtype).reshape(rows + self._output_shape)  # type: ignore[no-any-return]
 
     def _log_prob(self, z: Tensor, x: Tensor) -> Tensor:
         return -self.likelihood.nll(self._outputs(z), x).flatten(-len(self.shape)).sum(-1)
 
     def _in_units(self, x: Tensor) -> Tensor:
         return x * self.levels if self.config.binarize and self.levels else x
+
+
+def _latent(config: Config) -> DiagonalNormal | BernoulliLatent | CategoricalLatent:
+    if config.latent == "bernoulli":
+        return BernoulliLatent(config.latent_dim)
+    if config.latent == "categorical":
+        return CategoricalLatent(config.latent_dim, config.categories)
+    return (FullNormal if config.covariance == "full" else DiagonalNormal)(config.latent_dim)
+
+
+def _gradient(config: Config, event: torch.Size, inputs: int) -> Gradient:
+    return Gradient(
+        config.estimator or DEFAULTS[config.latent],
+        event,
+        inputs,
+        samples=config.samples,
+        temperature=config.temperature,
+        floor=config.temperature_floor,
+        rate=config.temperature_rate,
+    )
