@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reparam.diagnostics import *  # noqa: F403
+    from reparam.diagnostics import diagnose
     from reparam.estimators import *  # noqa: F403
     from reparam.estimators import Enumerate, LeaveOneOut, Pathwise, Score, choose, expect, graph
     from reparam.noise import Antithetic, Fresh, Noise, Replay, Sobol
@@ -36,7 +38,10 @@ __version__ = "0.1.0"
 
 # Every estimator and objective answers here; `__all__` has what one types in the first hour.
 _HOMES = {
+    "reparam.diagnostics": ("GradientMeter", "diagnose", "diagnose_losses", "noise_shares"),
     "reparam.estimators": (
+        "ARM",
+        "ARSM",
         "Choice",
         "DisARM",
         "Draw",
@@ -50,13 +55,15 @@ _HOMES = {
         "MeasureValued",
         "MovingAverage",
         "Pathwise",
-        "PerturbedScore",
+        "Quadrature",
         "ReinMax",
         "SIMPLE",
         "Sampler",
         "Score",
         "StochasticTriple",
         "StraightThrough",
+        "SumAndSample",
+        "WithoutReplacement",
         "choose",
         "expect",
         "graph",
@@ -99,7 +106,7 @@ _HOMES = {
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("distributions", "estimators", "objectives", "testing")  # rp.distributions.Logistic, without an import of its own
+_MODULES = ("diagnostics", "distributions", "estimators", "objectives", "testing")  # rp.distributions.Logistic, without an import of its own
 
 __all__ = [
     "Antithetic",
@@ -115,6 +122,7 @@ __all__ = [
     "Sobol",
     "choose",
     "detached",
+    "diagnose",
     "elbo",
     "expect",
     "graph",

@@ -27,7 +27,7 @@ def classes() -> Iterator[type[Distribution]]:
             yield cls
 
 
-_FOR_OTHERS = ("Distribution", "ExponentialFamily", "Law", "Univariate")
+_FOR_OTHERS = ("Discrete", "Distribution", "ExponentialFamily", "Law", "Univariate")
 
 
 def example(cls: type[Distribution]) -> Distribution:
@@ -80,6 +80,7 @@ _EXAMPLES: dict[str, Callable[[Any], Distribution]] = {
     "HypersphericalUniform": lambda cls: cls(3),
     "Independent": lambda cls: cls(td.Normal(_VECTOR, 1.0), 1),
     "InverseWishart": lambda cls: cls(5 * _POSITIVE, scale_tril=_FACTOR),
+    "KSubset": lambda cls: cls(2, _VECTOR),
     "LKJ": lambda cls: cls(3, _POSITIVE),
     "LKJCholesky": lambda cls: cls(3, _POSITIVE),
     "LogitRelaxedBernoulli": lambda cls: cls(_POSITIVE, _UNIT),
@@ -93,6 +94,7 @@ _EXAMPLES: dict[str, Callable[[Any], Distribution]] = {
     "NegativeBinomial": lambda cls: cls(4, _UNIT),
     "OneHotCategorical": lambda cls: cls(_SIMPLEX),
     "OneHotCategoricalStraightThrough": lambda cls: cls(_SIMPLEX),
+    "PerturbAndMAP": lambda cls: cls(_VECTOR, distributions.top_k(2)),
     "Poisson": lambda cls: cls(_POSITIVE),
     "PowerSpherical": lambda cls: cls(_DIRECTION, _POSITIVE),
     "RelaxedBernoulli": lambda cls: cls(_POSITIVE, _UNIT),

@@ -15,7 +15,8 @@ from reparam.distributions.hyperspherical_uniform import HypersphericalUniform
 from reparam.distributions.inverse_gaussian import InverseGaussian
 from reparam.distributions.inverse_wishart import InverseWishart
 from reparam.distributions.johnson_su import JohnsonSU
-from reparam.distributions.law import Law, Univariate
+from reparam.distributions.k_subset import KSubset
+from reparam.distributions.law import Discrete, Law, Univariate
 from reparam.distributions.lkj import LKJ
 from reparam.distributions.log_dirichlet import LogDirichlet
 from reparam.distributions.log_gamma import LogGamma
@@ -29,11 +30,14 @@ from reparam.distributions.maxwell import Maxwell
 from reparam.distributions.moyal import Moyal
 from reparam.distributions.multivariate_student_t import MultivariateStudentT
 from reparam.distributions.nakagami import Nakagami
+from reparam.distributions.perturb_and_map import PerturbAndMAP
+from reparam.distributions.plackett_luce import PlackettLuce
 from reparam.distributions.power_spherical import PowerSpherical
 from reparam.distributions.projected_normal import ProjectedNormal
 from reparam.distributions.rayleigh import Rayleigh
 from reparam.distributions.sinh_arcsinh import SinhArcsinh
 from reparam.distributions.skew_normal import SkewNormal
+from reparam.distributions.solver import matching, top_k
 from reparam.distributions.tanh_normal import TanhNormal
 from reparam.distributions.triangular import Triangular
 from reparam.distributions.truncated import Truncated
@@ -45,6 +49,7 @@ __all__ = [
     "BetaPrime",
     "Chi",
     "Delta",
+    "Discrete",
     "ExponentiallyModifiedNormal",
     "Frechet",
     "GaussianCopula",
@@ -56,6 +61,7 @@ __all__ = [
     "InverseGaussian",
     "InverseWishart",
     "JohnsonSU",
+    "KSubset",
     "LKJ",
     "Law",
     "LogDirichlet",
@@ -70,6 +76,8 @@ __all__ = [
     "Moyal",
     "MultivariateStudentT",
     "Nakagami",
+    "PerturbAndMAP",
+    "PlackettLuce",
     "PowerSpherical",
     "ProjectedNormal",
     "Rayleigh",
@@ -81,4 +89,6 @@ __all__ = [
     "TruncatedNormal",
     "Univariate",
     "VonMisesFisher",
+    "matching",
+    "top_k",
 ]

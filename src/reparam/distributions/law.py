@@ -21,9 +21,10 @@ from torch.distributions import Distribution
 from torch.distributions.utils import broadcast_all, lazy_property
 
 from reparam.paths.cumulative import cdf, icdf
+from reparam.paths.discrete import sample
 from reparam.paths.path import bounds, rsample
 
-__all__ = ["Law", "Univariate"]
+__all__ = ["Discrete", "Law", "Univariate"]
 
 Self = TypeVar("Self", bound="Law")
 
@@ -98,6 +99,15 @@ class Law(Distribution):
     def _unknown(self, name: str, instead: str) -> NotImplementedError:
         name_and_form = f"{type(self).__name__} has no {name} in closed form"
         return NotImplementedError(f"{name_and_form}: average over samples, for example {instead}")
+
+
+class Discrete(Law):
+    """A law of values that can be counted: it has no path, and registers with `@reparam.paths.steps.register` how it is drawn."""
+
+    has_rsample = False
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        return sample(self, sample_shape)
 
 
 class Univariate(Law):

@@ -4,7 +4,7 @@ from reparam.paths import affine, beta, circular, compose, gamma, lkj, matrix, m
 from reparam.paths.beta import ratio_of_gammas
 from reparam.paths.cumulative import cdf, icdf, icdf_from_log, log_cdf, log_survival
 from reparam.paths.delegate import reparameterized
-from reparam.paths.discrete import sample
+from reparam.paths.discrete import sample, steps
 from reparam.paths.implicit import implicit
 from reparam.paths.joint import sample_and_log_prob
 from reparam.paths.parameters import detached
@@ -33,4 +33,5 @@ __all__ = [
     "rsample",
     "sample",
     "sample_and_log_prob",
+    "steps",
 ]

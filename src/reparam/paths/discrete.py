@@ -22,9 +22,9 @@ from torch.distributions import (
 from torch.nn.functional import one_hot, softplus
 
 from reparam.noise import EXPONENTIAL, UNIFORM, Fresh, Noise, Source, as_rows, as_source, readable
-from reparam.paths.path import NoPathError, OwnSamplerError, noise_like, overrides, path
+from reparam.paths.path import NoPathError, OwnSamplerError, Path, noise_like, overrides, path
 
-__all__ = ["sample"]
+__all__ = ["sample", "steps"]
 
 
 def sample(d: Distribution, sample_shape: int | tuple[int, ...] = (), *, source: Source | None = None) -> Tensor:
@@ -65,8 +65,8 @@ def _draw(d: Distribution, rows: torch.Size, given: Source | None) -> Tensor:
     if (given is None or isinstance(given, Fresh)) and not overrides(law, tuple(_count.registry), "sample"):
         generator = None if given is None else given.generator_on(_parameter(law).device)
         return _held(_count(law, rows + law.batch_shape, generator), _parameter(law).dtype)
-    if not overrides(law, tuple(_requests.registry), "sample"):
-        return _push(law, _requests(law).draw(rows, source=given))
+    if not overrides(law, (*_requests.registry, *steps.registry), "sample"):
+        return steps(law).draw(rows, source=given)
     if given is not None:
         raise OwnSamplerError(law)
     return d.sample(rows)
@@ -75,6 +75,27 @@ def _draw(d: Distribution, rows: torch.Size, given: Source | None) -> Tensor:
 def _inside(d: Distribution) -> Distribution:
     """What an Independent is of: which dimensions count as event does not matter to a draw."""
     return _inside(d.base_dist) if isinstance(d, Independent) and not overrides(d, (Independent,), "sample") else d
+
+
+@singledispatch
+def steps(d: Distribution) -> Path:
+    """How a discrete law is drawn from noise: like a path, but `push` has steps in place of slopes.
+
+    Register that of a class with `@steps.register`, and `sample` draws the class from any source.
+
+    Example:
+        >>> import torch, reparam as rp
+        >>> from reparam.noise import UNIFORM
+        >>> class Die(torch.distributions.Categorical):
+        ...     def __init__(self):
+        ...         super().__init__(torch.ones(6))
+        >>> @steps.register
+        ... def die_steps(d: Die) -> rp.Path:
+        ...     return rp.Path(rp.noise_like(d.probs[0], UNIFORM), lambda eps: (6 * eps).long())
+        >>> sorted(rp.sample(Die(), (60,), source=rp.Sobol(0)).unique().tolist())
+        [0, 1, 2, 3, 4, 5]
+    """
+    return Path(_requests(d), lambda eps: _push(d, eps))
 
 
 # Laws whose noise is at hand: one value of noise for each value of the law, and the quantile there.
