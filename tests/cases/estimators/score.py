@@ -1,14 +1,18 @@
 """The score function and its baselines."""
 
+from itertools import combinations
+
 import torch
-from torch.distributions import Binomial, Geometric, NegativeBinomial, Poisson
+from torch.distributions import Binomial, Categorical, Geometric, NegativeBinomial, Poisson
 
 import reparam as rp
 from cases.estimators.row import (
     CHOICE,
+    CHOICES,
     COINS,
     DELTA,
     PHI,
+    PRICES,
     THETA,
     Row,
     W,
@@ -16,7 +20,9 @@ from cases.estimators.row import (
     coin,
     coins,
     interaction,
+    one_hots,
     price,
+    table,
     toy,
 )
 
@@ -30,6 +36,33 @@ def of_coin(b):
 
 def learned(value):
     return torch.tensor(value, dtype=torch.float64, requires_grad=True)
+
+
+def of_pairs():
+    """The variance without replacement of two rows of a choice: over the six pairs."""
+    p = torch.tensor(CHOICE, dtype=torch.float64).softmax(0)
+    slopes = torch.diag(p) - p[:, None] * p
+    chances, gradients = [], []
+    for a, b in combinations(range(4), 2):
+        first = [p[i] * p[j] / (1 - p[i]) for i, j in ((a, b), (b, a))]  # a then b, b then a
+        was = torch.stack(first) / sum(first)
+        costs = torch.stack([(1 - p[i]) * (PRICES[i] - PRICES[j]) for i, j in ((a, b), (b, a))])
+        chances.append(sum(first))
+        gradients.append((was * costs / p[[a, b]]) @ slopes[[a, b]])
+    chance, gradient = torch.stack(chances)[:, None], torch.stack(gradients)
+    return (chance * gradient**2).sum(0) - (chance * gradient).sum(0) ** 2
+
+
+def of_one_sample():
+    """The variance of a choice of which the two most probable values are summed and one of the others is sampled."""
+    p = torch.tensor(CHOICE, dtype=torch.float64).softmax(0)
+    order = p.argsort(descending=True)
+    summed, others = order[:2], order[2:]
+    b = (p * PRICES)[summed].sum() / p[summed].sum()
+    rest = p[others].sum()
+    scores = (torch.eye(4, dtype=torch.float64) - p)[others] * (PRICES[others] - b)[:, None] * rest
+    chance = (p[others] / rest)[:, None]
+    return (chance * scores**2).sum(0) - (chance * scores).sum(0) ** 2
 
 
 class Learned(torch.nn.Module):
@@ -95,5 +128,33 @@ ROWS = {
         (0.3,),
         lambda z: (z / 1e3 - 0.5) ** 2,
         truncated(lambda p: p * (1 - p) / 1e3 + (p - 0.5) ** 2, 0.3),
+    ),
+    "without replacement, coin": Row(
+        rp.WithoutReplacement(), coin, (PHI,), toy, {"n": 2, "variance": (0.0,), "second": True, "draws": 2000}
+    ),
+    "without replacement, choice": Row(
+        rp.WithoutReplacement(), choice, (CHOICE,), price, {"n": 2, "variance": (of_pairs(),), "second": True}
+    ),
+    "without replacement, coins": Row(
+        rp.WithoutReplacement(), coins, ((COINS, COINS[::-1]),), interaction, {"n": 4, "second": True, "draws": 20_000}
+    ),
+    "without replacement, choice by probabilities": Row(
+        rp.WithoutReplacement(),
+        lambda w: Categorical(w / w.sum(-1, keepdim=True)),
+        ((0.1, 0.4, 0.2, 0.3),),
+        price,
+        {"n": 3, "second": True},
+    ),
+    "without replacement, one-hots": Row(
+        rp.WithoutReplacement(), one_hots, (CHOICES,), table, {"n": 5, "second": True, "draws": 20_000}
+    ),
+    "sum and sample, choice": Row(
+        rp.SumAndSample(2), choice, (CHOICE,), price, {"n": 3, "variance": (of_one_sample(),), "second": True}
+    ),
+    "sum and sample, coins": Row(
+        rp.SumAndSample(3), coins, ((COINS, COINS[::-1]),), interaction, {"n": 5, "second": True, "draws": 20_000}
+    ),
+    "sum and sample, all of a choice": Row(
+        rp.SumAndSample(4), choice, (CHOICE,), price, {"n": 4, "variance": (0.0,), "second": True, "draws": 2000}
     ),
 }
