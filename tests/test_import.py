@@ -41,7 +41,7 @@ def loaded(code):
 def test_names_of_the_first_hour_are_pinned():
     assert reparam.__all__ == [
         "Antithetic", "Enumerate", "Fresh", "LeaveOneOut", "NoPathError", "Noise", "Path", "Pathwise", "Replay", "Score", "Sobol",
-        "choose", "detached", "elbo", "expect", "graph", "implicit", "noise_like", "path", "relaxed", "reparameterized",
+        "choose", "detached", "diagnose", "elbo", "expect", "graph", "implicit", "noise_like", "path", "relaxed", "reparameterized",
         "rsample", "sample", "sample_and_log_prob",
     ]  # fmt: skip
     assert len(reparam.__all__) <= 25

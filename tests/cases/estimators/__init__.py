@@ -1,10 +1,11 @@
 """Estimators at work: each row is a law, a cost, and its exact answer. One file a family; adding an estimator adds a row."""
 
-from cases.estimators import coupled, relaxation, score
+from cases.estimators import coupled, quadrature, relaxation, score
 from cases.estimators.row import Row
 
 ROWS: dict[str, Row] = {
     **coupled.ROWS,
+    **quadrature.ROWS,
     **relaxation.ROWS,
     **score.ROWS,
 }

@@ -1,0 +1,183 @@
+"""A diagnosis in words: a table, warnings and a recommendation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from reparam.diagnostics.finding import Finding, Part
+
+if TYPE_CHECKING:
+    from reparam.diagnostics.diagnose import Diagnosis
+
+__all__ = ["duration", "number", "recommendation", "table", "warnings"]
+
+# A share of the best efficiency from which on two are called equal.
+_AS_GOOD = 0.8
+# A noise that multiplies a parameter's variance by this much is said to hurt it.
+_HURTS = 1.3
+# Largest tail index that variances are doubted at, and the share of one draw in the variance that is worth a word.
+_HEAVY, _ONE_DRAW = 2.0, 0.2
+_FEW = 100
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number to a few significant digits."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.{digits}g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale or unit == "µs":
+            return f"{seconds / scale:.3g} {unit}"
+    raise AssertionError
+
+
+def table(diagnosis: Diagnosis) -> str:
+    """An aligned table, the recommendation, and below it what to beware of."""
+    cells = [("estimator", "bias ± 95 %", "variance", "SNR", "time a draw", "efficiency", "")]
+    cells += [
+        (
+            row.name,
+            "–" if math.isnan(row.bias) else f"{number(row.bias)} ± {number(row.bias_error, 2)}",
+            number(row.variance),
+            number(row.snr),
+            duration(row.seconds),
+            efficiency(row),
+            "biased" if row.biased else "sees no gradient" if row.unseen else "",
+        )
+        for row in diagnosis.rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    rows = "" if diagnosis.n is None else f" of {diagnosis.n} rows"
+    draws = max(row.draws for row in diagnosis.rows)
+    against = "not compared with a truth" if diagnosis.truth is None else f"against {diagnosis.truth}"
+    notes = [f"Up to {draws} estimates{rows} each, {against}."]
+    said = [fill(diagnosis.recommendation, 110)]
+    said += [_item(f"{name}: {text}") for name, texts in diagnosis.warnings.items() for text in texts]
+    said += [_item(text) for text in (*notes, *diagnosis.notes)]
+    return "\n".join([*(line.rstrip() for line in lines), "", *said])
+
+
+def efficiency(row: Finding) -> str:
+    """As a share of the best one's, or why there is no such number."""
+    if row.variance == 0:
+        return "no noise" if row.biased or row.unseen or row.documented else "exact"
+    return number(row.relative, 2)
+
+
+def _item(text: str) -> str:
+    return fill(text, 110, initial_indent="- ", subsequent_indent="  ")
+
+
+def recommendation(rows: Sequence[Finding]) -> str:
+    """Which estimator to use, and why.
+
+    Of those that are neither flagged as biased nor say so themselves, an exact one or the one of the highest efficiency.
+    """
+    usable = [row for row in rows if not row.broken and not row.unseen and math.isfinite(row.variance)]
+    fair = [row for row in usable if not row.biased and row.documented is None]
+    if not fair:
+        if not usable:
+            return "None of these can be recommended: see the warnings."
+        best = min(usable, key=lambda row: row.mean_squared_error * row.seconds)
+        return f"All of these are biased or not finite. {best.name} has the least of squared error and time: {_facts(best)}."
+    best = max(fair, key=lambda row: (row.efficiency, -row.seconds))
+    others = sorted((row for row in fair if row is not best and row.variance > 0), key=lambda row: -row.efficiency)
+    if best.variance == 0:
+        text = f"Use {best.name}: exact, {duration(best.seconds)} a draw."
+        if others and best.seconds > 10 * others[0].seconds:
+            text += f" Where that takes too long, {others[0].name} is the best of those that sample: {_facts(others[0])}."
+        return text + _tempting(rows, best)
+    text = f"Use {best.name}: unbiased as far as {best.draws} draws show, {_facts(best)}"
+    equal = [row.name for row in others if row.relative >= _AS_GOOD * best.relative]
+    rest = [row for row in others if row.name not in equal]
+    if equal:
+        text += f"; {_and(equal)} {'is' if len(equal) == 1 else 'are'} as efficient within the noise of this comparison"
+    if rest:
+        text += f"; {number(best.efficiency / rest[0].efficiency, 2)} times as efficient as {rest[0].name}"
+    return f"{text}.{_tempting(rows, best)}"
+
+
+def _tempting(rows: Sequence[Finding], best: Finding) -> str:
+    """A biased estimator whose squared error in the same time is below that of the best unbiased one."""
+    biased = [row for row in rows if (row.biased or row.documented) and not row.broken and not math.isnan(row.bias)]
+    near = [row for row in biased if row.mean_squared_error * row.seconds < best.variance * best.seconds]
+    if not near:
+        return ""
+    row = min(near, key=lambda row: row.mean_squared_error * row.seconds)
+    return (
+        f" {row.name} is off by {_share(row)} of the gradient, and yet nearer to it on average in the same time: it may do for a "
+        "start, and not for the end of a training."
+    )
+
+
+def _facts(row: Finding) -> str:
+    return f"variance {number(row.variance)}, signal to noise {number(row.snr)}, {duration(row.seconds)} a draw"
+
+
+def _share(row: Finding) -> str:
+    return f"{abs(row.bias) / row.norm:.2g}" if row.norm else number(row.bias)
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}"
+
+
+def warnings(rows: Sequence[Finding]) -> dict[str, list[str]]:
+    """What to beware of, by estimator."""
+    found = {row.name: [*_of_one(row), *_of_noise(row, rows)] for row in rows}
+    return {name: texts for name, texts in found.items() if texts}
+
+
+def _of_one(row: Finding) -> list[str]:
+    texts = []
+    if row.biased:
+        size = f"biased by {number(row.bias)} ± {number(row.bias_error, 2)}"
+        size += f", {abs(row.bias) / row.norm:.2g} of the gradient's length" if row.norm else ""
+        texts.append(f"{size}. " + (row.documented or "It says that it is unbiased: is the cost a smooth function of the sample?"))
+    elif row.documented:
+        texts.append(f"no bias was found beyond {number(abs(row.bias) + row.bias_error, 2)}, but: {row.documented}")
+    if row.unseen:
+        texts.append(
+            "a gradient that should not be zero was zero in each draw: a rare event, or a cost that is cut from the graph."
+        )
+    if row.broken:
+        texts.append(f"{row.broken} of {row.broken + row.draws} draws were not finite; they are left out of the numbers.")
+    if row.tail < _HEAVY:
+        texts.append(f"infinite variance suspected: the tail of the draws falls like a power of {row.tail:.1f}.")
+    elif row.share > _ONE_DRAW and row.draws >= _FEW:
+        texts.append(f"heavy tails: one draw of {row.draws} makes {row.share:.0%} of the variance, which is only roughly known.")
+    return texts
+
+
+def _of_noise(row: Finding, rows: Sequence[Finding]) -> list[str]:
+    """Parameters whose gradient has more variance than that of the same estimator under fresh noise."""
+    plain, comma, _ = row.name.rpartition(", ")
+    fresh = next((other for other in rows if comma and other.name == plain), None)
+    if fresh is None:
+        return []
+    ratios = {name: _ratio(part, fresh.parts[name]) for name, part in row.parts.items()}
+    worse = {name: ratio for name, ratio in ratios.items() if ratio > _HURTS}
+    better = [name for name, ratio in ratios.items() if ratio < 1 / _HURTS]
+    if not worse:
+        return []
+    hurt = _and([f"{name} {number(ratio, 2)} times" for name, ratio in worse.items()])
+    return [f"raises the variance of {hurt}" + (f", though it lowers that of {_and(better)}." if better else ".")]
+
+
+def _ratio(part: Part, fresh: Part) -> float:
+    return part.variance / fresh.variance if fresh.variance else 1.0
