@@ -74,7 +74,9 @@ class PlackettLuce(Discrete):
         value = torch.where(inside.unsqueeze(-1), value, torch.arange(value.shape[-1], device=value.device))
         shape = torch.broadcast_shapes(value.shape, self.logits.shape)
         chosen = self.logits.expand(shape).gather(-1, value.long().expand(shape))
-        left = chosen.flip(-1).logcumsumexp(-1).flip(-1)
+        # All of them at once, as torch's logcumsumexp has no second derivatives.
+        behind = torch.ones(2 * value.shape[-1:], dtype=torch.bool, device=value.device).triu()
+        left = torch.where(behind, chosen.unsqueeze(-2), -torch.inf).logsumexp(-1)
         return torch.where(inside, (chosen - left).sum(-1), -torch.inf)
 
     @property

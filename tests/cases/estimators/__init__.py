@@ -1,6 +1,6 @@
 """Estimators at work: each row is a law, a cost, and its exact answer. One file a family; adding an estimator adds a row."""
 
-from cases.estimators import coupled, quadrature, relaxation, score
+from cases.estimators import coupled, quadrature, relaxation, score, structured
 from cases.estimators.row import Row
 
 ROWS: dict[str, Row] = {
@@ -8,4 +8,5 @@ ROWS: dict[str, Row] = {
     **quadrature.ROWS,
     **relaxation.ROWS,
     **score.ROWS,
+    **structured.ROWS,
 }
