@@ -81,7 +81,7 @@ def test_sampled_values_are_none_of_the_summed():
     assert set(value[2:].flatten().tolist()) == {1, 2, 4}
 
 
-def test_func_grad_vmap_and_compile():
+def test_func_grad_and_vmap():
     eps = torch.arange(1.0, 6.0, dtype=torch.float64)
 
     def value(logits):

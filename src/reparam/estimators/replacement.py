@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import ClassVar
 
@@ -210,7 +209,6 @@ def _ratios(p: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-@lru_cache(maxsize=MOST_ROWS)
 def _by_size(n: int) -> list[list[int]]:
     """The subsets of n things that are not empty, as bits, smaller ones first."""
     return [[sum(1 << i for i in chosen) for chosen in combinations(range(n), size)] for size in range(1, n + 1)]
