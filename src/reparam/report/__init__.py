@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,8 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
         BadInputError: when its data are not there any more, or not the same.
         StorageError: when the page cannot be written.
     """
-    from jinja2 import Environment, StrictUndefined
-
     from reparam.report.charts import curves
+    from reparam.report.page import render
     from reparam.report.sections import Figure, Section, sections
 
     history = run.history()
@@ -65,10 +63,9 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
             )
         ],
     )
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("reparam.report").joinpath("page.html.j2").read_text(encoding="utf-8"))
     record = run.record
-    page = template.render(
+    page = render(
+        "page.html.j2",
         title=f"{record['model']['name'].upper()} on {record['data']['name']}",
         summary=MODELS[record["model"]["name"]].summary,
         tiles=_tiles(evaluation, history, best),
