@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, Independent, OneHotCategorical
-from torch.nn.functional import one_hot
 
 __all__ = ["Factors", "factors"]
 
@@ -32,7 +31,8 @@ class Factors:
     def value(self, index: Tensor) -> Tensor:
         """Values of the law, `rows + batch + event`, for the outcome of each factor, of shape `rows + batch + inner`."""
         if self.kind == "one-hot":
-            return one_hot(index.long(), self.logits.shape[-1]).to(self.dtype)
+            # torch's one_hot looks at the values, which torch.func.vmap cannot.
+            return (index.unsqueeze(-1) == torch.arange(self.logits.shape[-1], device=index.device)).to(self.dtype)
         return index.to(self.dtype)
 
     def index(self, value: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def conditional_scores(f: Factors, index: Tensor, source: Source | None, k: int 
         return side * softplus(_logistic(eps) + softplus(side * logits))
     # The largest score is a Gumbel variable, whatever the outcome; the others are Gumbel variables cut off there.
     log_p, log_eps = logits.log_softmax(-1), eps.log()
-    chosen = f.value(index).bool() if f.kind == "one-hot" else torch.nn.functional.one_hot(index, logits.shape[-1]).bool()
+    chosen = index.unsqueeze(-1) == torch.arange(logits.shape[-1], device=index.device)
     top = torch.where(chosen, log_eps, 0.0).sum(-1, keepdim=True)
     rest = log_p - torch.logaddexp(log_eps, top + log_p)
     return torch.where(chosen, -top, rest)

@@ -100,10 +100,8 @@ class ReinMax:
     def draw(self, q: Distribution, n: int, source: Source | None) -> Draw:
         law = factors(q, "ReinMax", soft=True)
         value = sample(q, (n,), source=source)
-        with torch.no_grad():
-            p, warm = (softened(law, law.logits, t) for t in (1.0, check_temperature(self.temperature)))
-            middle = (value + warm) / 2
-        soft = 2 * _sloped(law, middle) - 0.5 * _sloped(law, p)
+        p, warm = (softened(law, law.logits.detach(), t) for t in (1.0, check_temperature(self.temperature)))
+        soft = 2 * _sloped(law, (value + warm) / 2) - 0.5 * _sloped(law, p)
         return Relaxed(straight_through(value, soft), q.batch_shape)
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
@@ -114,4 +112,5 @@ def _sloped(law: Factors, p: Tensor) -> Tensor:
     """Values that do not matter, with the derivative in the logits that probabilities have where they are `p`."""
     if law.kind == "coins":
         return p * (1 - p) * law.logits
-    return p * (law.logits - (p * law.logits).sum(-1, keepdim=True))
+    logits = law.logits.clamp(min=torch.finfo(law.logits.dtype).min)  # for p = 0, minus infinity
+    return p * (logits - (p * logits).sum(-1, keepdim=True))

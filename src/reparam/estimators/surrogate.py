@@ -44,7 +44,16 @@ def first_order(value: Tensor, theta: Tensor, gradient: Tensor) -> Tensor:
     """
     if theta.shape[: value.dim()] != value.shape or gradient.shape != theta.shape:
         raise ValueError(f"value {tuple(value.shape)}, theta {tuple(theta.shape)}, gradient {tuple(gradient.shape)}")
-    return value + cast(Tensor, _FirstOrder.apply(theta, gradient.detach(), value.dim()))
+    gradient = gradient.detach()
+    if torch.compiler.is_compiling():
+        return value + (gradient * _still(theta)).reshape(*value.shape, -1).sum(-1)
+    return value + cast(Tensor, _FirstOrder.apply(theta, gradient, value.dim()))
+
+
+def _still(x: Tensor) -> Tensor:
+    """Zero, with the gradient of `x`: what torch.compile can trace, which refuses second derivatives by itself."""
+    x = x.nan_to_num()  # a logit of minus infinity
+    return x - x.detach()
 
 
 class _FirstOrder(torch.autograd.Function):
@@ -91,7 +100,10 @@ def straight_through(value: Tensor, soft: Tensor) -> Tensor:
         >>> p.grad
         tensor(2.)
     """
-    return cast(Tensor, _StraightThrough.apply(value.detach(), soft.to(value.dtype).expand(value.shape)))
+    value, soft = value.detach(), soft.to(value.dtype).expand(value.shape)
+    if torch.compiler.is_compiling():
+        return value + _still(soft)
+    return cast(Tensor, _StraightThrough.apply(value, soft))
 
 
 class _StraightThrough(torch.autograd.Function):
