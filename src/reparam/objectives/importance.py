@@ -178,7 +178,7 @@ def vimco(
         >>> logits.grad.shape
         torch.Size([5])
     """
-    if k == 1:
+    if k is not True and k == 1:
         raise ValueError("vimco needs k=2 samples or more, which are baselines for each other: for one sample use rp.elbo")
     check_independent(source, k, "vimco")
     z, log_prob = scored(q, k, n, source, "vimco")

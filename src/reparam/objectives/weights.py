@@ -66,9 +66,10 @@ def grouped(per_row: Tensor, k: int) -> Tensor:
 
 
 def log_mean(log_w: Tensor) -> Tensor:
-    """The bound log 1/k Σᵢ wᵢ of each group: `n + batch`."""
-    bound: Tensor = log_w.logsumexp(1) - math.log(log_w.shape[1])
-    return bound
+    """The bound log 1/k Σᵢ wᵢ of each group: `n + batch`; minus infinity, without gradient, where all weights are zero."""
+    none = (log_w == -math.inf).all(1, keepdim=True)
+    bound: Tensor = torch.where(none, 0.0, log_w).logsumexp(1) - math.log(log_w.shape[1])
+    return torch.where(none.squeeze(1), -math.inf, bound)
 
 
 def normalised(log_w: Tensor) -> Tensor:
