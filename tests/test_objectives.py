@@ -6,13 +6,22 @@ import pytest
 import torch
 from torch.distributions import (
     Bernoulli,
+    Beta,
+    Binomial,
     Categorical,
     Cauchy,
+    Dirichlet,
+    Exponential,
+    Gamma,
     Independent,
+    LogNormal,
+    MixtureSameFamily,
     Normal,
+    Poisson,
     TanhTransform,
     TransformedDistribution,
     Uniform,
+    VonMises,
     kl_divergence,
 )
 
@@ -155,3 +164,120 @@ def test_an_impossible_category_is_left_out():
     value = rp.elbo(lambda z: torch.tensor([0.5, 0.5])[z].log(), Categorical(logits=logits))
     assert torch.allclose(value, torch.tensor(0.5).log())
     assert torch.autograd.grad(value, logits)[0].isfinite().all()
+
+
+# A latent that all data share.
+DATA = torch.tensor([0.3, -1.2, 2.0, 0.7, 1.1, -0.4], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("form", [None, sampled, sticking])
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_minibatches_add_up_to_the_bound_of_the_whole_set(form, size):
+    """With the same noise, N times the mean over all minibatches is the bound of the set as one datum, and so is its gradient."""
+    options = {} if form is None else {"kl": form}
+    eps = torch.randn(4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for whole in (True, False):
+        mu = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+        q = Normal(mu, 0.5)
+        if whole:
+            value = rp.elbo(
+                lambda w: Normal(w.unsqueeze(-1), 1.0).log_prob(DATA).sum(-1),
+                q,
+                prior=prior(),
+                n=4,
+                source=rp.Replay(eps),
+                **options,
+            )
+        else:
+            bounds = [
+                rp.elbo(
+                    lambda w, batch=batch: Normal(w.unsqueeze(-1), 1.0).log_prob(batch).mean(-1),
+                    q,
+                    prior=prior(),
+                    num_data=len(DATA),
+                    n=4,
+                    source=rp.Replay(eps),
+                    **options,
+                )
+                for batch in DATA.split(size)
+            ]
+            value = len(DATA) * torch.stack(bounds).mean()
+        found.append(torch.stack([value.detach(), *torch.autograd.grad(value, mu)]))
+    assert torch.allclose(*found, rtol=1e-12)
+
+
+def test_shared_latent_is_right_at_its_posterior():
+    """There the bound is log p(all data) / N, and sticking the landing has no gradient left."""
+    count, variance = len(DATA), 1 / (1 + len(DATA))
+    loc = (DATA.sum() * variance).clone().requires_grad_()
+    evidence = torch.distributions.MultivariateNormal(torch.zeros_like(DATA), torch.eye(count).double() + 1).log_prob(DATA)
+    value = rp.elbo(
+        lambda w: Normal(w.unsqueeze(-1), 1.0).log_prob(DATA).mean(-1),
+        Normal(loc, math.sqrt(variance)),
+        prior=prior(),
+        kl=sticking,
+        num_data=count,
+    )
+    assert torch.allclose(value, evidence / count)
+    assert torch.autograd.grad(value, loc)[0].abs() < 1e-12
+
+
+def test_shared_weights_of_any_shape_count_once():
+    q = Normal(torch.zeros(3, 2, dtype=torch.float64), 0.5)
+    p = Normal(torch.zeros((), dtype=torch.float64), 1.0)
+    value = rp.elbo(lambda w: 0.0 * w.sum((-1, -2)), q, prior=p, num_data=100)
+    assert torch.allclose(value, -kl_divergence(q, p).sum() / 100)
+
+
+def test_num_data_needs_a_prior_and_a_number():
+    with pytest.raises(ValueError, match="num_data needs the prior"):
+        rp.elbo(log_joint, Normal(0.0, 1.0), num_data=10)
+    for wrong in (0, -5, math.nan, torch.tensor([3.0, 4.0])):
+        with pytest.raises(ValueError, match="number of at least 1"):
+            rp.elbo(log_likelihood, Normal(0.0, 1.0), prior=prior(), num_data=wrong)
+
+
+@pytest.mark.parametrize(
+    ("q", "p"),
+    [
+        (Normal(torch.zeros(3), 1.0), Exponential(1.0)),
+        (Independent(Normal(torch.zeros(3), 1.0), 1), Independent(Uniform(torch.zeros(3), torch.ones(3)), 1)),
+        (Gamma(torch.ones(3), 1.0), Beta(2.0, 2.0)),
+        (Uniform(torch.zeros(3), torch.tensor([1.0, 1.0, 2.5])), Uniform(0.0, 2.0)),
+        (Poisson(torch.ones(3)), Binomial(5, torch.tensor(0.5))),
+        (
+            MixtureSameFamily(Categorical(torch.ones(2)), Uniform(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 3.0]))),
+            Beta(2.0, 2.0),
+        ),
+    ],
+    ids=str,
+)
+def test_a_posterior_beyond_the_prior_is_an_error(q, p):
+    with pytest.raises(ValueError, match="the bound is minus infinity"):
+        rp.elbo(lambda z: 0.0 * z.reshape((1, *q.batch_shape, -1)).sum(-1), q, prior=p)
+
+
+def test_a_discrete_posterior_has_no_continuous_prior():
+    with pytest.raises(ValueError, match="one is discrete and the other is not"):
+        rp.elbo(lambda z: 0.0 * z, Poisson(torch.ones(3)), prior=Normal(0.0, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("q", "p"),
+    [
+        (Beta(torch.ones(3), 2.0), Uniform(0.0, 1.0)),
+        (LogNormal(torch.zeros(3), 1.0), Exponential(1.0)),
+        (Uniform(torch.zeros(3), 1.0), Normal(0.0, 1.0)),
+        (Dirichlet(torch.ones(2, 3)), Dirichlet(2 * torch.ones(3))),
+        (Bernoulli(torch.full((3,), 0.5)), Bernoulli(0.3)),
+        (Bernoulli(torch.full((3,), 0.5)), Poisson(1.0)),
+        (Binomial(3, torch.full((3,), 0.5)), Poisson(1.0)),
+        (VonMises(torch.zeros(3), 1.0), Normal(0.0, 1.0)),
+        (TransformedDistribution(Normal(torch.zeros(3), 1.0), TanhTransform()), Uniform(-1.0, 1.0)),
+        (MixtureSameFamily(Categorical(torch.ones(2)), Normal(torch.zeros(2), 1.0)), Normal(0.0, 1.0)),
+    ],
+    ids=str,
+)
+def test_a_posterior_within_the_prior_is_none(q, p):
+    assert rp.elbo(lambda z: 0.0 * z.reshape((z.shape[0], *q.batch_shape, -1)).sum(-1), q, prior=p, n=2).isfinite().all()
