@@ -124,7 +124,8 @@ class KSubset(Discrete):
 
 
 def _mean_of(x: Tensor, p: Tensor) -> Tensor:
-    return torch.where(x > -torch.inf, x * p, 0.0).sum(-1)
+    # Minus infinity comes with probability zero, and neither the product nor its derivative is a number.
+    return (torch.where(x > -torch.inf, x, 0.0) * p).sum(-1)
 
 
 def _log_sums(logits: Tensor, k: int) -> Tensor:
@@ -158,12 +159,12 @@ def k_subset_steps(d: KSubset) -> Path:
         chance = torch.exp(sums[..., :-1, :-1] + logits.unsqueeze(-1) - sums[..., 1:, 1:])
         chance = torch.cat([torch.zeros_like(sums[..., 1:, :1]), chance], -1).expand((*eps.shape, k + 1))
         left = torch.full(eps.shape[:-1], k, device=eps.device)
-        z = torch.zeros_like(eps)
+        taken = []
         for i in reversed(range(n)):
             take = eps[..., i] < chance[..., i, :].gather(-1, left.unsqueeze(-1)).squeeze(-1)
-            z[..., i] = take.to(z.dtype)
+            taken.append(take)
             left = left - take.long()
-        return z.to(d.logits.dtype)
+        return torch.stack(taken[::-1], -1).to(d.logits.dtype)
 
     return Path(Noise(UNIFORM, logits.shape, torch.float64, logits.device), push)
 
@@ -173,4 +174,6 @@ def _kl(p: KSubset, q: KSubset) -> Tensor:
     if (p.k, p.event_shape) != (q.k, q.event_shape):
         raise ValueError(f"subsets of {p.k} of {p.event_shape[0]} and of {q.k} of {q.event_shape[0]} items have nothing in common")
     mean = p.mean
-    return _mean_of(p.logits, mean) - p._log_total() - torch.where(mean > 0, q.logits * mean, 0.0).sum(-1) + q._log_total()
+    beyond = ((q.logits == -torch.inf) & (mean > 0)).any(-1)
+    divergence = _mean_of(p.logits, mean) - p._log_total() - _mean_of(q.logits, mean) + q._log_total()
+    return torch.where(beyond, torch.inf, divergence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributions import AffineTransform, Distribution, Gumbel, Independent, TransformedDistribution, constraints
 from torch.distributions.constraints import Constraint
@@ -81,10 +80,12 @@ class PerturbAndMAP(Discrete):
         if not isinstance(noise, Distribution):
             raise TypeError(f"the noise of PerturbAndMAP is a torch.distributions.Distribution; got {noise!r}")
         batch, event = scores.shape[: scores.dim() - event_dim], scores.shape[scores.dim() - event_dim :]
-        if noise.event_shape or torch.broadcast_shapes(noise.batch_shape, event) != event:
+        own = noise.batch_shape
+        fits = len(own) <= len(event) and all(a in (1, b) for a, b in zip(own[::-1], event[::-1], strict=False))
+        if noise.event_shape or not fits:
             raise ValueError(
                 "the noise of PerturbAndMAP is of one number for each score, of a batch shape that broadcasts to "
-                f"{tuple(event)}; got batch {tuple(noise.batch_shape)}, event {tuple(noise.event_shape)}"
+                f"{tuple(event)}; got batch {tuple(own)}, event {tuple(noise.event_shape)}"
             )
         self.scores, self.solver = scores, solver
         self.noise = map_parameters(noise, lambda t: t.detach().to(scores))

@@ -49,9 +49,11 @@ def matching(scores: Tensor) -> Tensor:
     n = scores.shape[-1] if scores.dim() else 0
     if scores.shape[-2:] != (n, n) or not bool(scores.isfinite().all()):
         raise ValueError(f"matching takes square matrices of finite scores; got scores of shape {tuple(scores.shape)}")
+    if not scores.numel():
+        return torch.zeros_like(scores)
     costs = -scores.detach().reshape(-1, n, n).cpu().double().numpy()
     columns = np.array([_assign(cost) for cost in costs], dtype=np.int64).reshape(scores.shape[:-1])
-    return torch.nn.functional.one_hot(torch.from_numpy(columns), n).to(scores) if n else torch.zeros_like(scores)
+    return torch.nn.functional.one_hot(torch.from_numpy(columns), n).to(scores)
 
 
 def _assign(cost: np.ndarray) -> np.ndarray:
