@@ -18,7 +18,7 @@ __all__ = ["destination", "write_data", "write_npz", "write_parquet"]
 Array = np.ndarray[Any, Any]
 
 
-def destination(output: str, suffixes: tuple[str, ...], *inputs: str | None) -> Path:
+def destination(output: str, suffixes: tuple[str, ...], *inputs: str | None, flag: str = "--output") -> Path:
     """The path of a file to write, of one of the kinds wanted. A file that is there is replaced, unless it is an input.
 
     Raises:
@@ -26,13 +26,13 @@ def destination(output: str, suffixes: tuple[str, ...], *inputs: str | None) -> 
     """
     path = Path(output)
     if "\0" in output:
-        raise BadInputError(f"--output {output!r} is no name of a file")
+        raise BadInputError(f"{flag} {output!r} is no name of a file")
     if path.suffix.lower() not in suffixes:
-        raise BadInputError(f"--output {output}: give a name that ends in {' or '.join(suffixes)}")
+        raise BadInputError(f"{flag} {output}: give a name that ends in {' or '.join(suffixes)}")
     if path.is_dir():
-        raise BadInputError(f"--output {output} is a folder: give the name of a file")
+        raise BadInputError(f"{flag} {output} is a folder: give the name of a file")
     if any(given is not None and path.resolve() == Path(given).expanduser().resolve() for given in inputs):
-        raise BadInputError(f"--output {output} would replace the data that are read: give another name")
+        raise BadInputError(f"{flag} {output} would replace the data that are read: give another name")
     return path
 
 

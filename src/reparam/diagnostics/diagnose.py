@@ -14,11 +14,11 @@ from torch.distributions import Distribution
 from reparam.diagnostics.entries import Candidate, Entry, as_parameters, candidates, independent, named
 from reparam.diagnostics.finding import Finding, find, with_efficiency
 from reparam.diagnostics.tally import Tally, take
-from reparam.diagnostics.truth import Truth, exactly, find_truth, flat, long_run
+from reparam.diagnostics.truth import Truth, exactly, find_truth, flat, long_run, unit
 from reparam.diagnostics.words import recommendation, table, warnings
 from reparam.estimators import expect
 from reparam.estimators.estimator import check_rows
-from reparam.noise import Source
+from reparam.noise import Antithetic, Source
 from reparam.paths.parameters import check_distribution
 
 if TYPE_CHECKING:
@@ -57,6 +57,13 @@ class Diagnosis:
     def warnings(self) -> dict[str, list[str]]:
         """What to beware of, by estimator; those without are not there."""
         return warnings(self.rows)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was compared, with what, and what there is to say of the comparison as a whole."""
+        rows = "" if self.n is None else f" of {self.n} rows"
+        against = "not compared with a truth" if self.truth is None else f"against {self.truth}"
+        return [f"Up to {max(row.draws for row in self.rows)} estimates{rows} each, {against}.", *self.notes]
 
     def __getitem__(self, name: str) -> Finding:
         for row in self.rows:
@@ -152,6 +159,8 @@ def diagnose(
 
     def loss(candidate: Candidate) -> Callable[[], Tensor]:
         noise = source if candidate.source is None else candidate.source
+        if isinstance(noise, Antithetic) and noise.source is None:
+            noise = Antithetic(source)
         return lambda: expect(f, q, estimator=candidate.estimator, n=n, source=noise)
 
     def trial(candidate: Candidate) -> None:
@@ -237,24 +246,18 @@ def _compare(
     n: int | None,
 ) -> Diagnosis:
     tensors = list(parameters.values())
-    direction = None if truth is None else _unit(truth.gradient)
+    direction = None if truth is None else unit(truth.gradient)
     tallies: dict[str, Tally] = {}
     start = perf_counter()
     for name, (_, loss) in losses.items():
         tallies[name] = Tally(loss, tensors, direction)
-        direction = _unit(tallies[name].mean) if direction is None else direction
+        direction = unit(tallies[name].mean) if direction is None else direction
     if take(list(tallies.values()), draws, seconds - (perf_counter() - start)):
         fewest = min(tally.count + tally.broken for tally in tallies.values() if not tally.settled)
         notes = [*notes, f"The time was up after {fewest} draws of {draws}: give more seconds for finer numbers."]
     sizes = {name: tensor.numel() for name, tensor in parameters.items()}
     found = with_efficiency([find(name, losses[name][0], tally, truth, sizes) for name, tally in tallies.items()])
     return Diagnosis(tuple(found), None if truth is None else truth.how, dict(left_out), tuple(notes), n)
-
-
-def _unit(gradient: Tensor) -> Tensor:
-    """The direction of a gradient; where it is zero, that in which all elements grow."""
-    length = gradient.norm()
-    return gradient / length if length > 0 else torch.full_like(gradient, 1 / max(gradient.numel(), 1) ** 0.5)
 
 
 def _as_gradient(exact: Mapping[str, Tensor] | Sequence[Tensor] | Tensor, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reparam.diagnostics.tally import Tally, two_sided
-from reparam.diagnostics.truth import Truth
+from reparam.diagnostics.truth import Truth, unit
 
 __all__ = ["Finding", "Part", "find", "with_efficiency"]
 
@@ -41,10 +41,10 @@ class Finding:
     Attributes:
         name: of the entry.
         documented: the sentence by which the estimator says its own bias; None where it promises none.
-        bias: of a single number, mean minus truth; of several, the length of that vector less what chance adds to it. NaN where
-            the truth is not known.
+        bias: of the mean, along the true gradient: above zero it is too long. NaN where the truth is not known.
         bias_error: half of a 95 % confidence interval of it, with the truth's own error.
-        biased: whether chance makes so large an error less than once in a million times.
+        bias_length: of mean minus truth in all directions, less what chance adds to it.
+        biased: whether chance makes so large an error, along the gradient or in any element, less than once in a million times.
         norm: the length of the true gradient (of the mean, where the truth is not known).
         variance: of an estimate, summed over all elements.
         variance_error: its standard error.
@@ -62,6 +62,7 @@ class Finding:
     documented: str | None
     bias: float
     bias_error: float
+    bias_length: float
     biased: bool
     norm: float
     variance: float
@@ -82,6 +83,11 @@ class Finding:
         return self.norm / math.sqrt(self.variance) if self.variance else math.inf
 
     @property
+    def tail_bound(self) -> float:
+        """The upper end of a 95 % interval of the tail's index."""
+        return self.tail * (1 + _NORMAL_95 / math.sqrt(_tail_size(self.draws)))
+
+    @property
     def efficiency(self) -> float:
         """1 / (variance x seconds); infinite without variance."""
         return 1 / (self.variance * self.seconds) if self.variance else math.inf
@@ -89,7 +95,7 @@ class Finding:
     @property
     def mean_squared_error(self) -> float:
         """Variance and squared bias of one estimate."""
-        return self.variance + (0.0 if math.isnan(self.bias) else self.bias**2)
+        return self.variance + (0.0 if math.isnan(self.bias_length) else self.bias_length**2)
 
 
 def find(name: str, documented: str | None, tally: Tally, truth: Truth | None, sizes: Mapping[str, int]) -> Finding:
@@ -108,19 +114,18 @@ def find(name: str, documented: str | None, tally: Tally, truth: Truth | None, s
     signal = tally.mean if truth is None else truth.gradient
     gap = torch.full_like(signal, math.nan) if truth is None else tally.mean - truth.gradient
     slack = rounding + (0.0 if truth is None else truth.slack)
-    gap = torch.sign(gap) * (gap.abs() - slack).clamp(min=0.0)
+    gap = torch.sign(gap) * (gap.abs() - slack).clamp(min=0.0) + 0.0
     error = variance / m + (0.0 if truth is None else truth.deviation**2)
-    bias, bias_error = _length(gap, error)
+    bias, bias_error, chance_along = (math.nan, math.nan, 1.0) if truth is None else _along(tally, truth, rounding)
     # Elements that were zero each time may be rare events that no draw met.
     unseen = (variance == 0) & (tally.mean == 0)
     tested = torch.where(unseen, 0.0, gap)
-    biased = truth is not None and two_sided(tested, error.sqrt(), m / tally.kurtosis) < _ALPHA
+    chance = 2 * min(two_sided(tested, error.sqrt(), m / tally.kurtosis), chance_along if bool(tested.any()) else 1.0)
     squares = torch.tensor(tally.squares, dtype=torch.float64)
     parts, at = {}, 0
     for part, size in sizes.items():
         of = slice(at, at + size)
-        size_of_bias, _ = _length(gap[of], error[of])
-        parts[part] = Part(size_of_bias, float(signal[of].norm()), float(variance[of].sum()))
+        parts[part] = Part(_length(gap[of], error[of]), float(signal[of].norm()), float(variance[of].sum()))
         at += size
     total = float(variance.sum())
     return Finding(
@@ -128,7 +133,8 @@ def find(name: str, documented: str | None, tally: Tally, truth: Truth | None, s
         documented=documented,
         bias=bias,
         bias_error=bias_error,
-        biased=biased,
+        bias_length=_length(gap, error),
+        biased=truth is not None and chance < _ALPHA,
         norm=float(signal.norm()),
         variance=total if tally.count > 1 else math.nan,
         variance_error=tally.total_variance[1] if total else 0.0,
@@ -143,6 +149,21 @@ def find(name: str, documented: str | None, tally: Tally, truth: Truth | None, s
     )
 
 
+def _along(tally: Tally, truth: Truth, rounding: float) -> tuple[float, float, float]:
+    """The mean's distance from the truth along it, half of its 95 % interval, and the chance of it: many small errors show here."""
+    x = torch.tensor(tally.along, dtype=torch.float64)
+    if len(x) < 2:
+        return math.nan, math.nan, 1.0
+    direction = unit(truth.gradient)
+    gap = x.mean() - truth.gradient @ direction
+    # Errors of the truth may all go one way, and roundings add up.
+    error = (x.var() / len(x) + (direction.abs() @ truth.deviation) ** 2).sqrt()
+    slack = direction.abs() @ (truth.slack + rounding)
+    kurtosis = ((x - x.mean()) ** 4).mean() / x.var() ** 2 if x.var() > rounding**2 else torch.tensor(3.0)
+    gap = torch.where(gap.abs() > slack, gap, 0.0)
+    return float(gap), _NORMAL_95 * float(error), two_sided(gap[None], error[None], (len(x) / kurtosis)[None])
+
+
 def with_efficiency(findings: list[Finding]) -> list[Finding]:
     """With each efficiency as a share of the best one among those that have variance and are not known to be biased."""
     known = [f.efficiency for f in findings if 0 < f.efficiency < math.inf]
@@ -151,20 +172,18 @@ def with_efficiency(findings: list[Finding]) -> list[Finding]:
     return [replace(f, relative=math.inf if f.variance == 0 else f.efficiency / best) for f in findings]
 
 
-def _length(gap: Tensor, error: Tensor) -> tuple[float, float]:
-    """A bias and the half-width of its 95 % interval: with its sign of one number, of several the length."""
-    if gap.numel() == 1:
-        return float(gap), _NORMAL_95 * float(error.sqrt())
-    noise = float(error.sum())
-    square = max(float(gap @ gap) - noise, 0.0)
-    # Elements may move together: the variance of the squared length is at most that of one that has all of the noise.
-    upper = square + _NORMAL_95 * math.sqrt(2 * noise**2 + 4 * float((gap**2) @ error))
-    return math.sqrt(square), math.sqrt(upper) - math.sqrt(square)
+def _length(gap: Tensor, error: Tensor) -> float:
+    """The length of a bias, less what chance adds to it."""
+    return math.sqrt(max(float(gap @ gap) - float(error.sum()), 0.0)) if bool(gap.isfinite().all()) else math.nan
+
+
+def _tail_size(draws: int) -> int:
+    return max(int(_TAIL * draws), _FEWEST)
 
 
 def _tail_index(distances: Tensor) -> float:
     """Hill's estimate of the power that the tail falls by."""
-    k = max(int(_TAIL * len(distances)), _FEWEST)
+    k = _tail_size(len(distances))
     if len(distances) < 5 * _FEWEST:
         return math.inf
     top = distances.topk(k + 1).values

@@ -15,7 +15,7 @@ from reparam.estimators.quadrature import Quadrature, nodes_each
 from reparam.noise import Source
 from reparam.paths import sample
 
-__all__ = ["Truth", "find_truth", "long_run"]
+__all__ = ["Truth", "exactly", "find_truth", "flat", "long_run", "unit"]
 
 Cost = Callable[[Tensor], Tensor]
 
@@ -47,6 +47,12 @@ class Truth:
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([t.detach().double().flatten().to("cpu") for t in tensors])
+
+
+def unit(gradient: Tensor) -> Tensor:
+    """The direction of a gradient; where it is zero, that in which all elements grow."""
+    length = gradient.norm()
+    return gradient / length if length > 0 else torch.full_like(gradient, 1 / max(gradient.numel(), 1) ** 0.5)
 
 
 def exactly(gradient: Tensor, how: str, slack: Tensor | None = None) -> Truth:

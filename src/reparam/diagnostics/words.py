@@ -12,7 +12,7 @@ from reparam.diagnostics.finding import Finding, Part
 if TYPE_CHECKING:
     from reparam.diagnostics.diagnose import Diagnosis
 
-__all__ = ["duration", "number", "recommendation", "table", "warnings"]
+__all__ = ["cells", "duration", "efficiency", "number", "recommendation", "table", "warnings"]
 
 # A share of the best efficiency from which on two are called equal.
 _AS_GOOD = 0.8
@@ -21,6 +21,8 @@ _HURTS = 1.3
 # Largest tail index that variances are doubted at, and the share of one draw in the variance that is worth a word.
 _HEAVY, _ONE_DRAW = 2.0, 0.2
 _FEW = 100
+# An error below this share of the gradient is that of arithmetic, or of a fine quadrature.
+_MANY_DIGITS = 1e-5
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -40,10 +42,10 @@ def duration(seconds: float) -> str:
     raise AssertionError
 
 
-def table(diagnosis: Diagnosis) -> str:
-    """An aligned table, the recommendation, and below it what to beware of."""
-    cells = [("estimator", "bias ± 95 %", "variance", "SNR", "time a draw", "efficiency", "")]
-    cells += [
+def cells(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
+    """The cells of the table, its heading first."""
+    heading = ("estimator", "bias ± 95 %", "variance", "SNR", "time a draw", "efficiency", "")
+    rows: list[tuple[str, ...]] = [
         (
             row.name,
             "–" if math.isnan(row.bias) else f"{number(row.bias)} ± {number(row.bias_error, 2)}",
@@ -55,27 +57,29 @@ def table(diagnosis: Diagnosis) -> str:
         )
         for row in diagnosis.rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [heading, *rows]
+
+
+def table(diagnosis: Diagnosis) -> str:
+    """The aligned table, the recommendation, and below it what to beware of."""
+    lines_of_cells = cells(diagnosis)
+    widths = [max(map(len, column)) for column in zip(*lines_of_cells, strict=True)]
     lines = [
         "  ".join(
             cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        for line in cells
+        for line in lines_of_cells
     ]
-    rows = "" if diagnosis.n is None else f" of {diagnosis.n} rows"
-    draws = max(row.draws for row in diagnosis.rows)
-    against = "not compared with a truth" if diagnosis.truth is None else f"against {diagnosis.truth}"
-    notes = [f"Up to {draws} estimates{rows} each, {against}."]
     said = [fill(diagnosis.recommendation, 110)]
     said += [_item(f"{name}: {text}") for name, texts in diagnosis.warnings.items() for text in texts]
-    said += [_item(text) for text in (*notes, *diagnosis.notes)]
+    said += [_item(text) for text in diagnosis.remarks]
     return "\n".join([*(line.rstrip() for line in lines), "", *said])
 
 
 def efficiency(row: Finding) -> str:
     """As a share of the best one's, or why there is no such number."""
     if row.variance == 0:
-        return "no noise" if row.biased or row.unseen or row.documented else "exact"
+        return "exact" if _is_fair(row) else "no noise"
     return number(row.relative, 2)
 
 
@@ -89,7 +93,7 @@ def recommendation(rows: Sequence[Finding]) -> str:
     Of those that are neither flagged as biased nor say so themselves, an exact one or the one of the highest efficiency.
     """
     usable = [row for row in rows if not row.broken and not row.unseen and math.isfinite(row.variance)]
-    fair = [row for row in usable if not row.biased and row.documented is None]
+    fair = [row for row in usable if _is_fair(row)]
     if not fair:
         if not usable:
             return "None of these can be recommended: see the warnings."
@@ -112,9 +116,15 @@ def recommendation(rows: Sequence[Finding]) -> str:
     return f"{text}.{_tempting(rows, best)}"
 
 
+def _is_fair(row: Finding) -> bool:
+    """Whether it can be taken for unbiased: it says so and nothing speaks against it, or it is right here to many digits."""
+    right = row.variance == 0 and abs(row.bias) + row.bias_error <= _MANY_DIGITS * row.norm
+    return not (row.biased or row.unseen) and (row.documented is None or right)
+
+
 def _tempting(rows: Sequence[Finding], best: Finding) -> str:
     """A biased estimator whose squared error in the same time is below that of the best unbiased one."""
-    biased = [row for row in rows if (row.biased or row.documented) and not row.broken and not math.isnan(row.bias)]
+    biased = [row for row in rows if not (_is_fair(row) or row.unseen or row.broken or math.isnan(row.bias))]
     near = [row for row in biased if row.mean_squared_error * row.seconds < best.variance * best.seconds]
     if not near:
         return ""
@@ -130,7 +140,7 @@ def _facts(row: Finding) -> str:
 
 
 def _share(row: Finding) -> str:
-    return f"{abs(row.bias) / row.norm:.2g}" if row.norm else number(row.bias)
+    return f"{max(abs(row.bias), row.bias_length) / row.norm:.2g}" if row.norm else number(row.bias_length)
 
 
 def _and(names: Sequence[str]) -> str:
@@ -146,10 +156,10 @@ def warnings(rows: Sequence[Finding]) -> dict[str, list[str]]:
 def _of_one(row: Finding) -> list[str]:
     texts = []
     if row.biased:
-        size = f"biased by {number(row.bias)} ± {number(row.bias_error, 2)}"
-        size += f", {abs(row.bias) / row.norm:.2g} of the gradient's length" if row.norm else ""
+        size = f"biased by {number(row.bias)} ± {number(row.bias_error, 2)} along the gradient"
+        size += f", by {_share(row)} of its length in all" if row.norm else ""
         texts.append(f"{size}. " + (row.documented or "It says that it is unbiased: is the cost a smooth function of the sample?"))
-    elif row.documented:
+    elif row.documented and not _is_fair(row):
         texts.append(f"no bias was found beyond {number(abs(row.bias) + row.bias_error, 2)}, but: {row.documented}")
     if row.unseen:
         texts.append(
@@ -157,7 +167,7 @@ def _of_one(row: Finding) -> list[str]:
         )
     if row.broken:
         texts.append(f"{row.broken} of {row.broken + row.draws} draws were not finite; they are left out of the numbers.")
-    if row.tail < _HEAVY:
+    if row.tail_bound < _HEAVY:
         texts.append(f"infinite variance suspected: the tail of the draws falls like a power of {row.tail:.1f}.")
     elif row.share > _ONE_DRAW and row.draws >= _FEW:
         texts.append(f"heavy tails: one draw of {row.draws} makes {row.share:.0%} of the variance, which is only roughly known.")
