@@ -27,12 +27,13 @@ class Relaxed(Draw):
 class GumbelSoftmax:
     """The gradient through relaxed values, softmax((logits + Gumbel noise) / τ); sigmoid((logit + logistic noise) / τ) for coins.
 
-    The cost is evaluated between the values of the law, so it must make sense there: of one-hot vectors, not of indices. A low
-    temperature has little bias and much variance; `reparam.estimators.temperature` has schedules from high to low. Second
-    derivatives are those of the relaxed law.
+    The cost is evaluated between the values of the law, so it must make sense there: a function of one-hot vectors, such as a
+    product with a table, and not of the indices that they stand for. A low temperature has little bias and much variance;
+    `reparam.estimators.temperature` has schedules from high to low. Second derivatives are those of the relaxed law.
 
     With `hard=True`, straight-through Gumbel-softmax, the cost is evaluated at the values of the law that the relaxed ones are
-    nearest to, and its slope there passes to the relaxed ones. The value is unbiased then. First derivatives only.
+    nearest to, and its slope there passes to the relaxed ones, and to the temperature. The value is unbiased then. First
+    derivatives only.
 
     Args:
         temperature: a positive number; as a scalar tensor that requires a gradient it is learned.
@@ -90,9 +91,9 @@ class GumbelRao:
     hard ones leave open.
 
     Each of the n rows is a value z of the law, at which the cost is evaluated once. Its slope there is multiplied by the
-    mean over k draws of Gumbel noise given z of the derivative of the relaxed value. The expectation is that of
-    `GumbelSoftmax(temperature, hard=True)`, whatever k; the variance falls with k, down to that of the slope. So does
-    the mean squared error, down to lower temperatures. First derivatives only.
+    derivative of the relaxed value, averaged over k draws of Gumbel noise given z. The expectation is that of
+    `GumbelSoftmax(temperature, hard=True)`, whatever k; the variance is a + b / k, where a comes from the outcome alone. So a
+    lower temperature, of less bias, can be afforded. First derivatives only.
 
     Args:
         temperature: a positive number; as a scalar tensor that requires a gradient it is learned.
