@@ -2,15 +2,18 @@
 
 from reparam.estimators.baseline import MovingAverage
 from reparam.estimators.choose import Choice, choose
+from reparam.estimators.control import LAX, REBAR, RELAX
 from reparam.estimators.coupled import ARM, DisARM
 from reparam.estimators.estimator import Draw, Estimator, expect
 from reparam.estimators.exact import Enumerate
 from reparam.estimators.graph import Sampler, graph
 from reparam.estimators.integer import StochasticTriple
 from reparam.estimators.measure import MeasureValued
+from reparam.estimators.muprop import MuProp
 from reparam.estimators.pathwise import Pathwise
 from reparam.estimators.permutation import GumbelSinkhorn
 from reparam.estimators.perturb import ImplicitMLE
+from reparam.estimators.plan import Plan, plan
 from reparam.estimators.quadrature import Quadrature
 from reparam.estimators.relaxation import GumbelRao, GumbelSoftmax
 from reparam.estimators.replacement import SumAndSample, WithoutReplacement
@@ -31,11 +34,16 @@ __all__ = [
     "GumbelSinkhorn",
     "GumbelSoftmax",
     "ImplicitMLE",
+    "LAX",
     "LeaveOneOut",
     "MeasureValued",
     "MovingAverage",
+    "MuProp",
     "Pathwise",
+    "Plan",
     "Quadrature",
+    "REBAR",
+    "RELAX",
     "ReinMax",
     "SIMPLE",
     "Sampler",
@@ -47,4 +55,5 @@ __all__ = [
     "choose",
     "expect",
     "graph",
+    "plan",
 ]

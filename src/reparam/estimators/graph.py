@@ -13,17 +13,22 @@ from torch.distributions import Distribution
 
 from reparam.estimators.choose import choose
 from reparam.estimators.estimator import Draw, Estimator, check_cost, check_estimator, check_rows
+from reparam.estimators.support import law_name
 from reparam.noise import Source
 
-__all__ = ["Sampler", "graph"]
+__all__ = ["Node", "Sampler", "graph", "run"]
 
 Sampler = Callable[[str, Distribution], Tensor]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Node:
+class Node:
+    """A random node of a model that has run: its law, who estimates it and why, and its rows."""
+
+    law: str
     estimator: Estimator
+    why: str
     draw: Draw
 
 
@@ -71,11 +76,25 @@ def graph(
         >>> mu.grad.isfinite()
         tensor(True)
     """
+    nodes, cost = run(model, estimators, n, batch_shape, source)
+    for node in reversed(nodes.values()):
+        cost = node.estimator.weigh(node.draw, cost)
+    return cost
+
+
+def run(
+    model: Callable[[Sampler], Tensor],
+    estimators: Mapping[str, Estimator] | None,
+    n: int | Mapping[str, int],
+    batch_shape: int | tuple[int, ...],
+    source: Source | Mapping[str, Source] | None,
+) -> tuple[dict[str, Node], Tensor]:
+    """Run the model once: its nodes in order, and the costs of all rows."""
     estimators = {} if estimators is None else estimators
     if not isinstance(estimators, Mapping):
         raise TypeError(f"graph: estimators is a dict by node name, such as {{'z': rp.Pathwise()}}; got {estimators!r}")
     batch = torch.Size([batch_shape] if isinstance(batch_shape, int) else batch_shape)
-    nodes: dict[str, _Node] = {}
+    nodes: dict[str, Node] = {}
 
     def rows() -> torch.Size:
         return torch.Size([node.draw.value.shape[0] for node in reversed(nodes.values())])
@@ -86,8 +105,12 @@ def graph(
         law = _fit(name, law, rows(), batch, nodes)
         count = check_rows(_of(n, name, 1), f"graph: the number of rows of node {name!r}")
         noise = _of(source, name, None)
-        estimator = check_estimator(estimators[name]) if name in estimators else choose(law, count, noise).estimator
-        nodes[name] = _Node(estimator, estimator.draw(law, count, noise))
+        if name in estimators:
+            estimator, why = check_estimator(estimators[name]), "it was named"
+        else:
+            choice = choose(law, count, noise)
+            estimator, why = choice.estimator, choice.reason
+        nodes[name] = Node(law_name(law), estimator, why, estimator.draw(law, count, noise))
         return nodes[name].draw.value
 
     cost = model(sample)
@@ -97,12 +120,10 @@ def graph(
         check_cost(cost, rows(), batch)
     except ValueError as error:
         raise ValueError(f"graph: rows are {_rows_in_words(nodes)}: {error}") from None
-    for node in reversed(nodes.values()):
-        cost = node.estimator.weigh(node.draw, cost)
-    return cost
+    return nodes, cost
 
 
-def _fit(name: str, law: Distribution, rows: torch.Size, batch: torch.Size, nodes: dict[str, _Node]) -> Distribution:
+def _fit(name: str, law: Distribution, rows: torch.Size, batch: torch.Size, nodes: dict[str, Node]) -> Distribution:
     """The law with its batch padded on the left to `rows + batch`, or an error that shows the shapes."""
     wanted, have = rows + batch, law.batch_shape
     padding = len(wanted) - len(have)
@@ -125,7 +146,7 @@ def _fit(name: str, law: Distribution, rows: torch.Size, batch: torch.Size, node
     return expanded
 
 
-def _rows_in_words(nodes: dict[str, _Node]) -> str:
+def _rows_in_words(nodes: dict[str, Node]) -> str:
     return " + ".join(f"{name}={node.draw.value.shape[0]}" for name, node in reversed(nodes.items())) or "none"
 
 
@@ -135,7 +156,7 @@ def _of(given: T | Mapping[str, T] | None, name: str, default: T) -> T:
     return default if given is None else given
 
 
-def _check_names(given: object, nodes: Mapping[str, _Node]) -> None:
+def _check_names(given: object, nodes: Mapping[str, Node]) -> None:
     for name in given if isinstance(given, Mapping) else ():
         if name not in nodes:
             near = get_close_matches(name, nodes, 1)
