@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from reparam.estimators.estimator import Estimator
@@ -74,7 +73,7 @@ def plan(
 ) -> Plan:
     """What `rp.graph` would do with the same arguments: node, law, estimator, rows, bias, and why.
 
-    The model runs once, without gradients; a source that is given is drawn from.
+    The model runs once, on all rows, and nothing is differentiated; a source that is given is drawn from.
 
     Raises:
         ValueError: what `rp.graph` would raise.
@@ -91,8 +90,8 @@ def plan(
         c     Bernoulli  Enumerate  2     none  its 2 values can be summed exactly
         The cost is evaluated at 4 × 2 = 8 rows.
     """
-    with torch.no_grad():
-        nodes, _ = run(model, estimators, n, batch_shape, source)
+    # With gradients enabled, though none is taken: some estimators draw rows for the parameters that need one only.
+    nodes, _ = run(model, estimators, n, batch_shape, source)
     return Plan(
         tuple(
             Step(name, node.law, node.estimator, node.draw.value.shape[0], node.estimator.bias, node.why)
