@@ -122,7 +122,7 @@ class TestPlan:
         assert plan.rows == 15 * k.rows
 
     def test_prints_as_a_table(self):
-        plan = rp.plan(self.model, estimators={"k": rp.StochasticTriple()}, n={"z": 5, "k": 2}, batch_shape=3)
+        plan = rp.plan(self.model, estimators={"k": rp.LeaveOneOut()}, n={"z": 5, "k": 4}, batch_shape=3)
         lines = str(plan).splitlines()
         assert lines[0].split() == ["node", "law", "estimator", "rows", "bias", "why"]
         assert len(lines) == 5
