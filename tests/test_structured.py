@@ -13,7 +13,8 @@ from scipy.stats import chisquare
 from torch.distributions import Bernoulli, Independent, Normal, Poisson, kl_divergence
 
 import reparam as rp
-from reparam.distributions import KSubset, PerturbAndMAP, PlackettLuce, matching, top_k
+from reparam.distributions import KSubset, PerturbAndMAP, PlackettLuce
+from reparam.distributions.solver import matching, top_k
 from reparam.estimators.permutation import sinkhorn
 
 LOGITS = torch.tensor([0.5, -1.0, 0.2, 1.1, 0.0, 0.2], dtype=torch.float64)

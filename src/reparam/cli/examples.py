@@ -14,6 +14,7 @@ from torch.distributions.relaxed_bernoulli import LogitRelaxedBernoulli
 from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
 
 from reparam import distributions
+from reparam.distributions import solver
 
 __all__ = ["classes", "example"]
 
@@ -94,7 +95,7 @@ _EXAMPLES: dict[str, Callable[[Any], Distribution]] = {
     "NegativeBinomial": lambda cls: cls(4, _UNIT),
     "OneHotCategorical": lambda cls: cls(_SIMPLEX),
     "OneHotCategoricalStraightThrough": lambda cls: cls(_SIMPLEX),
-    "PerturbAndMAP": lambda cls: cls(_VECTOR, distributions.top_k(2)),
+    "PerturbAndMAP": lambda cls: cls(_VECTOR, solver.top_k(2)),
     "Poisson": lambda cls: cls(_POSITIVE),
     "PowerSpherical": lambda cls: cls(_DIRECTION, _POSITIVE),
     "RelaxedBernoulli": lambda cls: cls(_POSITIVE, _UNIT),

@@ -37,7 +37,6 @@ from reparam.distributions.projected_normal import ProjectedNormal
 from reparam.distributions.rayleigh import Rayleigh
 from reparam.distributions.sinh_arcsinh import SinhArcsinh
 from reparam.distributions.skew_normal import SkewNormal
-from reparam.distributions.solver import matching, top_k
 from reparam.distributions.tanh_normal import TanhNormal
 from reparam.distributions.triangular import Triangular
 from reparam.distributions.truncated import Truncated
@@ -89,6 +88,4 @@ __all__ = [
     "TruncatedNormal",
     "Univariate",
     "VonMisesFisher",
-    "matching",
-    "top_k",
 ]

@@ -56,7 +56,7 @@ class PerturbAndMAP(Discrete):
 
     Example:
         >>> import torch
-        >>> from reparam.distributions import matching
+        >>> from reparam.distributions.solver import matching
         >>> d = PerturbAndMAP(torch.zeros(5, 4, 4), matching, event_dim=2)
         >>> d.batch_shape, d.sample((7,)).shape, bool((d.sample().sum(-1) == 1).all())
         (torch.Size([5]), torch.Size([7, 5, 4, 4]), True)

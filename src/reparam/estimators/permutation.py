@@ -56,7 +56,8 @@ class GumbelSinkhorn:
 
     Example:
         >>> import torch, reparam as rp
-        >>> from reparam.distributions import PerturbAndMAP, matching
+        >>> from reparam.distributions import PerturbAndMAP
+        >>> from reparam.distributions.solver import matching
         >>> scores = torch.zeros(4, 4, requires_grad=True)
         >>> q = PerturbAndMAP(scores, matching, event_dim=2)
         >>> x = torch.tensor([0.3, 0.1, 0.9, 0.5])

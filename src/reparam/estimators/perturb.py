@@ -70,7 +70,8 @@ class ImplicitMLE:
 
     Example:
         >>> import torch, reparam as rp
-        >>> from reparam.distributions import PerturbAndMAP, top_k
+        >>> from reparam.distributions import PerturbAndMAP
+        >>> from reparam.distributions.solver import top_k
         >>> scores = torch.zeros(5, requires_grad=True)
         >>> q = PerturbAndMAP(scores, top_k(2))
         >>> rp.expect(lambda z: (z[..., 0] - 1) ** 2, q, estimator=rp.ImplicitMLE(), n=8).backward()

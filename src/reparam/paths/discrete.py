@@ -19,10 +19,10 @@ from torch.distributions import (
     OneHotCategorical,
     Poisson,
 )
-from torch.nn.functional import one_hot, softplus
+from torch.nn.functional import softplus
 
 from reparam.noise import EXPONENTIAL, UNIFORM, Fresh, Noise, Source, as_rows, as_source, readable
-from reparam.paths.path import NoPathError, OwnSamplerError, Path, noise_like, overrides, path
+from reparam.paths.path import Maker, NoPathError, OwnSamplerError, Path, noise_like, overrides, path
 
 __all__ = ["sample", "steps"]
 
@@ -62,10 +62,10 @@ def sample(d: Distribution, sample_shape: int | tuple[int, ...] = (), *, source:
 
 def _draw(d: Distribution, rows: torch.Size, given: Source | None) -> Tensor:
     law = _inside(d)
-    if (given is None or isinstance(given, Fresh)) and not overrides(law, tuple(_count.registry), "sample"):
+    if (given is None or isinstance(given, Fresh)) and not overrides(law, _COUNTED, "sample"):
         generator = None if given is None else given.generator_on(_parameter(law).device)
         return _held(_count(law, rows + law.batch_shape, generator), _parameter(law).dtype)
-    if not overrides(law, (*_requests.registry, *steps.registry), "sample"):
+    if not overrides(law, _STEPPED + steps.owners, "sample"):
         return steps(law).draw(rows, source=given)
     if given is not None:
         raise OwnSamplerError(law)
@@ -77,25 +77,42 @@ def _inside(d: Distribution) -> Distribution:
     return _inside(d.base_dist) if isinstance(d, Independent) and not overrides(d, (Independent,), "sample") else d
 
 
-@singledispatch
-def steps(d: Distribution) -> Path:
-    """How a discrete law is drawn from noise: like a path, but `push` has steps in place of slopes.
+class _StepsTable:
+    """`steps(d)`, with `steps.register` to add a class."""
 
-    Register that of a class with `@steps.register`, and `sample` draws the class from any source.
+    def __init__(self) -> None:
+        self._makers = singledispatch(_quantiles)
+        self.owners: tuple[type, ...] = ()
 
-    Example:
-        >>> import torch, reparam as rp
-        >>> from reparam.noise import UNIFORM
-        >>> class Die(torch.distributions.Categorical):
-        ...     def __init__(self):
-        ...         super().__init__(torch.ones(6))
-        >>> @steps.register
-        ... def die_steps(d: Die) -> rp.Path:
-        ...     return rp.Path(rp.noise_like(d.probs[0], UNIFORM), lambda eps: (6 * eps).long())
-        >>> sorted(rp.sample(Die(), (60,), source=rp.Sobol(0)).unique().tolist())
-        [0, 1, 2, 3, 4, 5]
-    """
+    def register(self, maker: Maker) -> Maker:
+        """Register the steps of a class: decorate a function whose first argument is annotated with the class.
+
+        Example:
+            >>> import torch, reparam as rp
+            >>> from reparam.noise import UNIFORM
+            >>> class Die(torch.distributions.Categorical):
+            ...     def __init__(self):
+            ...         super().__init__(torch.ones(6))
+            >>> @steps.register
+            ... def die_steps(d: Die) -> rp.Path:
+            ...     return rp.Path(rp.noise_like(d.probs[0], UNIFORM), lambda eps: (6 * eps).long())
+            >>> sorted(rp.sample(Die(), (60,), source=rp.Sobol(0)).unique().tolist())
+            [0, 1, 2, 3, 4, 5]
+        """
+        self._makers.register(maker)
+        self.owners = tuple(self._makers.registry)
+        return maker
+
+    def __call__(self, d: Distribution) -> Path:
+        """How a discrete law is drawn from noise: like a path, but `push` has steps in place of slopes."""
+        return self._makers(d)
+
+
+def _quantiles(d: Distribution) -> Path:
     return Path(_requests(d), lambda eps: _push(d, eps))
+
+
+steps = _StepsTable()
 
 
 # Laws whose noise is at hand: one value of noise for each value of the law, and the quantile there.
@@ -181,7 +198,9 @@ def _(d: OneHotCategorical) -> Noise:
 
 @_push.register
 def _(d: OneHotCategorical, eps: Tensor) -> Tensor:
-    return one_hot(_push(d._categorical, eps), d.event_shape[-1]).to(_parameter(d).dtype)
+    # Not torch's one_hot, which vmap does not take.
+    chosen = _push(d._categorical, eps)
+    return (chosen.unsqueeze(-1) == torch.arange(d.event_shape[-1], device=chosen.device)).to(_parameter(d).dtype)
 
 
 @_requests.register
@@ -263,3 +282,7 @@ def _parameter(d: Distribution) -> Tensor:
 def _held(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Counts as `dtype`, which may be too narrow for the largest."""
     return x.clamp(max=torch.finfo(dtype).max).to(dtype)
+
+
+# Tuples, as torch.compile does not trace a walk through a registry.
+_STEPPED, _COUNTED = tuple(_requests.registry), tuple(_count.registry)

@@ -8,7 +8,8 @@ from torch.distributions import Independent, Normal
 
 import reparam as rp
 from cases.estimators.row import CHOICE, PRICES, Row
-from reparam.distributions import KSubset, PerturbAndMAP, PlackettLuce, matching, top_k
+from reparam.distributions import KSubset, PerturbAndMAP, PlackettLuce
+from reparam.distributions.solver import matching, top_k
 
 PAIRS = torch.tensor([[float(i in pair) for i in range(4)] for pair in combinations(range(4), 2)], dtype=torch.float64)
 ORDERS = torch.tensor(list(permutations(range(4))))
