@@ -161,7 +161,7 @@ def _check_support(q: Distribution, prior: Distribution) -> None:
     if is_discrete(q) and support_of(prior) is not None and not is_discrete(prior):
         raise ValueError(f"{names}: one is discrete and the other is not, so that they have no densities to compare")
     for (have, reach), beyond in zip(zip(_ends(q), _ends(prior), strict=True), (torch.lt, torch.gt), strict=True):
-        if have is None or reach is None:
+        if have is None or reach is None or (isinstance(reach, float) and math.isinf(reach)):
             continue
         have, reach = torch.as_tensor(have), torch.as_tensor(reach)
         if readable(have) and readable(reach) and beyond(have, reach).any():

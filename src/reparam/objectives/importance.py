@@ -117,7 +117,7 @@ def dreg(
 
     The gradient is Σᵢ w̃ᵢ² ∂/∂zᵢ log(p(x, zᵢ) / q(zᵢ)) ∂zᵢ/∂φ with w̃ᵢ = wᵢ / Σⱼ wⱼ; its signal-to-noise ratio grows as k^1/2. The
     parameters of the model get the gradient of `iwae`, Σᵢ w̃ᵢ ∇ log p(x, zᵢ). First derivatives only. It hangs a hook on the
-    samples: under `torch.compile`, leave it outside of `fullgraph`.
+    samples, which `torch.compile` takes with `fullgraph=False` only.
 
     Args, returns and raises as `iwae`; q must not have a support that depends on its parameters, and the rows of the source must
     be independent where k > 1.

@@ -42,7 +42,8 @@ def ppo_clip(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, *, clip:
     """The clipped surrogate, min(r A, clamp(r, 1 − ε, 1 + ε) A) with r = π(action) / π_old(action). To be maximised.
 
     Where the policy is the old one, its gradient is that of `reinforce`. It is zero where an action has become more probable
-    than 1 + ε times with A > 0, or less than 1 − ε times with A < 0.
+    than 1 + ε times with A > 0, or less than 1 − ε times with A < 0. For an entropy bonus
+    add c times `policy.entropy()`.
 
     Args:
         log_prob: log π(action | state) under the policy that learns; of any shape.
