@@ -48,14 +48,11 @@ class TestGumbelRao:
                 assert verdict, verdict
                 assert verdict.detectable < 0.05  # of gradients of up to 0.5
         variances = [found[k].var(0).sum() for k in (1, 4, 16)]
-        # The variances are known to a few percent; k = 1 is straight-through Gumbel-softmax.
-        assert abs(variances[0] / straight.var(0).sum() - 1) < 0.1
-        assert variances[0] > 1.5 * variances[1] > 1.5 * 1.1 * variances[2]
-
-    def test_what_k_leaves_is_the_variance_between_outcomes(self):
-        # The variance is a + b / k, so that of k = 2, 4 and 8 lie on a line in 1 / k.
-        v2, v4, v8 = (gradients(rp.GumbelRao(0.3, k), seed=20 + k).var(0).sum() for k in (2, 4, 8))
-        assert abs((v2 - v4) / (2 * (v4 - v8)) - 1) < 0.2
+        # The variances are known to a percent, and are a + b / k; k = 1 is straight-through Gumbel-softmax.
+        v1, v4, v16 = (float(found[k].var(0).sum()) for k in (1, 4, 16))
+        assert abs(v1 / float(straight.var(0).sum()) - 1) < 0.1
+        assert v1 > 1.5 * v4 > 1.5 * 1.1 * v16
+        assert abs((v1 - v4) / (v4 - v16) - 4) < 0.8
 
     @pytest.mark.parametrize("law", [Bernoulli(logits=LOGITS), OneHotCategorical(logits=LOGITS)], ids=["coins", "choice"])
     def test_scores_given_an_outcome(self, law):
