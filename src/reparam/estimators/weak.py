@@ -218,10 +218,11 @@ def _(d: Poisson) -> list[Weak]:
 
 
 def one(z: Tensor, weight: Tensor) -> Jump:
-    """A jump from x to z, with a weight of the shape of either or of the batch."""
+    """`weight (f(z) − f(x))`, with a weight that broadcasts to either."""
     return Jump(z[None], weight)
 
 
 def both(plus: Tensor, minus: Tensor, weight: Tensor) -> Jump:
-    """`weight (f(plus) − f(minus))`, with a weight of the shape of the batch."""
-    return Jump(torch.stack([plus, minus]), torch.stack([weight, -weight]).unsqueeze(1))
+    """`weight (f(plus) − f(minus))`, with a weight that broadcasts to either."""
+    weight = weight.expand_as(plus)
+    return Jump(torch.stack([plus, minus]), torch.stack([weight, -weight]))

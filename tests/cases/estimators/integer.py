@@ -35,7 +35,7 @@ def summed(make, f):
 
 def row(make, parameters, f, exact=None, estimator=None, **known):
     return Row(
-        estimator or rp.StochasticTriple(), make, parameters, f, {"exact": exact or summed(make, f), "draws": 400_000, **known}
+        estimator or rp.StochasticTriple(), make, parameters, f, {"exact": exact or summed(make, f), "draws": 50_000, **known}
     )
 
 
@@ -105,27 +105,24 @@ def exact_dearest(probs):
 
 
 RATE, P, COUNT = 3.0, 0.4, 2.5
-FULL = rp.MeasureValued()
+SHORT, EVERY, FULL = rp.StochasticTriple(slices=False), rp.StochasticTriple(every=True), rp.MeasureValued()
 
 ROWS = {
-    "StochasticTriple, Poisson": row(Poisson, (RATE,), square, variance=(4 * RATE,)),
+    "StochasticTriple, Poisson": row(Poisson, ((0.4, RATE, 9.0),), square),
     "StochasticTriple, Poisson, step": row(Poisson, ((0.4, RATE, 9.0),), step),
     "StochasticTriple, Poisson, large": row(
-        Poisson, (1e4,), lambda z: (z - 1e4) ** 2 / 1e4, lambda rate: (rate + (rate - 1e4) ** 2) / 1e4, variance=(4 / 1e4,)
+        Poisson, (1e4,), lambda z: (z - 1e4) ** 2 / 1e4, lambda rate: (rate + (rate - 1e4) ** 2) / 1e4
     ),
     "StochasticTriple, Poissons": row(poissons, ((0.7, 1.9),), pair, exact_pair, n=2),
+    "StochasticTriple, Poissons, every": row(poissons, ((0.7, 1.9),), pair, exact_pair, EVERY),
     "StochasticTriple, Binomial": row(binomial, ((0.3, 0.9),), wave, binomial_sum(binomial, wave)),
-    "StochasticTriple, Binomial, quadratic": row(
-        binomial, (P,), square, binomial_sum(binomial, square), variance=(25 * 4 * 4 * P * (1 - P),)
-    ),
     "StochasticTriple, Binomial of logits": row(
         binomial_of_logits, ((-2.0, 0.5),), square, binomial_sum(binomial_of_logits, square)
     ),
     "StochasticTriple, Binomials": row(binomials, ((0.2, 0.7),), dearest, exact_dearest),
-    "StochasticTriple, Geometric": row(Geometric, (P,), square, variance=(4 * 2 * (1 - P) / P**2 / P**4,)),
-    "StochasticTriple, Geometric, step": row(Geometric, ((0.3, P, 0.9),), step),
+    "StochasticTriple, Geometric": row(Geometric, ((0.3, P, 0.9),), step),
     "StochasticTriple, Geometric of logits": row(geometric_of_logits, ((-1.0, 0.5),), wave),
-    "StochasticTriple, NegativeBinomial": row(negative, (COUNT, 0.3), square),
+    "StochasticTriple, NegativeBinomial": row(negative, (COUNT, P), square, draws=200_000),
     "StochasticTriple, NegativeBinomial of logits": row(negative_of_logits, ((COUNT, 0.3), (-0.4, 0.8)), wave),
     "StochasticTriple, coin": Row(rp.StochasticTriple(), coin, (PHI,), toy, {"variance": (0.0,)}),
     "StochasticTriple, coins": Row(rp.StochasticTriple(), coins, (COINS,), interaction, {"n": 2}),
@@ -134,10 +131,16 @@ ROWS = {
     ),
     "StochasticTriple, choice": Row(rp.StochasticTriple(), choice, (CHOICE,), price, {"variance": (0.0,)}),
     "StochasticTriple, one-hots": Row(rp.StochasticTriple(), one_hots, (CHOICES,), table),
-    "MeasureValued, Poissons": row(poissons, ((0.7, 1.9),), pair, exact_pair, FULL),
-    "MeasureValued, Binomials": row(binomials, ((0.2, 0.7),), dearest, exact_dearest, FULL),
-    "MeasureValued, Geometric": row(Geometric, ((0.2, P, 0.9),), wave, estimator=FULL, n=2),
-    "MeasureValued, Geometric of logits": row(geometric_of_logits, ((-1.0, 0.5),), square, estimator=FULL),
-    "MeasureValued, NegativeBinomial": row(negative, (COUNT, P), wave, estimator=FULL),
-    "MeasureValued, NegativeBinomial of logits": row(negative_of_logits, ((COUNT, 0.3), (-0.4, 0.8)), wave, estimator=FULL),
+    "StochasticTriple, Poisson, no slices": row(Poisson, (RATE,), square, estimator=SHORT, draws=400_000, variance=(4 * RATE,)),
+    "StochasticTriple, Binomial, no slices": row(
+        binomial, (P,), square, binomial_sum(binomial, square), SHORT, draws=400_000, variance=(25 * 4 * 4 * P * (1 - P),)
+    ),
+    "MeasureValued, Poissons": row(poissons, ((0.7, 1.9),), pair, exact_pair, FULL, draws=200_000),
+    "MeasureValued, Binomials": row(binomials, ((0.2, 0.7),), dearest, exact_dearest, FULL, draws=200_000),
+    "MeasureValued, Geometric": row(Geometric, ((0.2, P, 0.9),), wave, estimator=FULL, draws=400_000, n=2),
+    "MeasureValued, Geometric of logits": row(geometric_of_logits, ((-1.0, 0.5),), square, estimator=FULL, draws=400_000),
+    "MeasureValued, NegativeBinomial": row(negative, (COUNT, P), wave, estimator=FULL, draws=400_000),
+    "MeasureValued, NegativeBinomial of logits": row(
+        negative_of_logits, ((COUNT, 0.3), (-0.4, 0.8)), wave, estimator=FULL, draws=400_000
+    ),
 }
