@@ -28,6 +28,7 @@ _COMMANDS = {
     "encode": "the latents of data, as a table",
     "report": "the page of pictures of a run",
     "list": "the models there are, and what to expect of them",
+    "compare": "which gradient estimator should I use? tables and a page",
     "paths": "every distribution, how it is made differentiable, with what bias",
 }
 

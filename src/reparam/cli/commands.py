@@ -154,12 +154,12 @@ def encode(
     label: str | None = None,
     checkpoint: Checkpoint = "best",
 ) -> None:
-    """The latents of data: means and standard deviations of q(z | x), with the row, the part and the label of each datum.
+    """The latents of data: q(z | x) in numbers, with the row, the part and the label of each datum.
 
     Args:
         run: the run's directory.
-        output: file to write: .npz with arrays mean, scale, row, part, label, or .parquet with columns mean_0, ..., label.
-            The row is the place in the source of the data, from 0.
+        output: file to write: .npz with arrays mean and scale, of discrete latents probability, and row, part, label; or .parquet
+            with columns mean_0, ..., label, of choices probability_0_0, .... The row is the place in the source of the data.
         part: which rows of the run's data.
         data: other data than the run's.
         array: the array of a .npz file of other data.
@@ -176,22 +176,24 @@ def encode(
     model = opened.model(run, checkpoint)
     names = ["data"] if data is not None else ["train", "validation", "test"] if part == "all" else [part]
     parts = [opened.rows(run, name, data, array, label) for name in names]
-    means, scales = [], []
+    found: list[dict[str, torch.Tensor]] = []
     for rows in parts:
-        with opened.fitting(model, rows) as x, torch.no_grad():
-            for q in map(model.encode, x.split(_BATCH)):
-                means.append(q.mean)
-                scales.append(q.stddev)
-    mean, scale = torch.cat(means).numpy(), torch.cat(scales).numpy()
+        with opened.fitting(model, rows) as x:
+            found += map(model.describe, x.split(_BATCH))
+    tables = {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}
     places = [np.arange(len(rows)) if rows.rows is None else rows.rows.numpy() for rows in parts]
     facts: dict[str, Any] = {"row": np.concatenate(places), "part": np.repeat(names, list(map(len, parts)))}
     labels = [rows.y for rows in parts if rows.y is not None]
     if len(labels) == len(parts):
         facts["label"] = torch.cat(labels).numpy()
     if path.suffix.lower() == ".npz":
-        write_npz(path, {"mean": mean, "scale": scale, **facts})
+        write_npz(path, {**tables, **facts})
     else:
-        columns = {f"{name}_{i}": column for name, table in (("mean", mean), ("scale", scale)) for i, column in enumerate(table.T)}
+        columns = {
+            "_".join([name, *map(str, place)]): table[:, *place]
+            for name, table in tables.items()
+            for place in np.ndindex(table.shape[1:])
+        }
         write_parquet(path, columns | facts)
     print(path)
 
@@ -217,6 +219,39 @@ def models() -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def compare(
+    problem: tuple[str, ...] = (),
+    n: int = 16,
+    draws: int = 1000,
+    seconds: float = 10.0,
+    out: str = "compare.html",
+    seed: int = 0,
+    threads: int = 1,
+    json: bool = False,
+) -> None:
+    """Which gradient estimator: bias, variance, time and efficiency of each, as tables with a recommendation and as a page.
+
+    Args:
+        problem: quadratic, toy-0.45, toy-0.499, logistic, polynomial, or MODULE:FUNCTION of your own, which takes nothing and
+            returns (f, q) or (f, q, estimators); several with commas between them. All of the standard ones by default.
+        n: rows of an estimate, at which the cost is evaluated.
+        draws: estimates of each estimator.
+        seconds: the most that a problem takes.
+        out: the page to write.
+        seed: of the noise.
+        threads: CPU threads; on one, times of small problems are steady.
+        json: print JSON.
+    """
+    from reparam.cli import compare as compared
+    from reparam.cli.output import destination
+
+    for name, value in {"n": n, "threads": threads}.items():
+        _check_count(name, value)
+    if draws < 2 or not seconds > 0:
+        raise BadInputError(f"draws is {draws}, seconds is {seconds:g}: give at least 2, and more than 0")
+    compared.show(problem, n, draws, seconds, seed, threads, destination(out, (".html",), flag="--out"), json=json)
+
+
 def paths(json: bool = False) -> None:
     """Every distribution: how it is made differentiable, from which noise, with what bias; or what to use instead.
 
@@ -235,6 +270,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "encode": encode,
     "report": report,
     "list": models,
+    "compare": compare,
     "paths": paths,
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from reparam import estimators as _estimators
-from reparam.estimators import Estimator
+from reparam.estimators import Enumerate, Estimator, GumbelSoftmax, MovingAverage, Pathwise, Score
 from reparam.estimators.estimator import check_estimator
 from reparam.noise import Antithetic, Fresh, Sobol, Source
 from reparam.paths.parameters import map_parameters
@@ -21,11 +21,18 @@ __all__ = ["Candidate", "Entry", "candidates", "named", "parameters_of"]
 Entry = Estimator | tuple[Estimator, Source | Callable[[], Source] | None]
 """An estimator, or one with the noise that it is to use: a source, or a function that makes one."""
 
-# Arguments of those estimators that have no defaults for them, for the comparison of all that there are.
+# For the comparison of all that there are: arguments of estimators that have no defaults for them, and further forms of some.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
+    "GumbelRao": {"temperature": 0.5, "k": 10},
+    "GumbelSinkhorn": {"temperature": 0.5},
     "GumbelSoftmax": {"temperature": 0.5},
-    "GumbelRao": {"temperature": 0.5},
-    "REBAR": {"temperature": 0.5},
+    "SumAndSample": {"k": 2},
+}
+_VARIANTS: dict[str, Callable[[], list[Entry]]] = {
+    "Enumerate": lambda: [Enumerate(tail=1e-9)],
+    "GumbelSoftmax": lambda: [GumbelSoftmax(0.5, hard=True)],
+    "Pathwise": lambda: [(Pathwise(), Antithetic()), (Pathwise(), Sobol(seed=0))],
+    "Score": lambda: [Score(MovingAverage())],
 }
 
 
@@ -90,17 +97,18 @@ def candidates(trial: Callable[[Candidate], object]) -> tuple[dict[str, Candidat
         trial: draws once; what it raises is the reason.
     """
     entries: list[Entry] = []
+    left_out: dict[str, str] = {}
     for name in _estimators.__all__:
         kind = getattr(_estimators, name)
         if not (isinstance(kind, type) and hasattr(kind, "draw") and hasattr(kind, "weigh")) or kind is Estimator:
             continue
         try:
             entries.append(kind(**_ARGUMENTS.get(name, {})))
-        except TypeError:  # wants what only its user has, such as a solver
+        except TypeError:
+            left_out[name] = "it has parts that only its user can choose, such as a surrogate or a baseline"
             continue
-        if name == "Pathwise":
-            entries += [(kind(), Antithetic()), (kind(), Sobol(seed=0))]
-    serve, left_out = {}, {}
+        entries += _VARIANTS.get(name, lambda: [])()
+    serve = {}
     for name, candidate in named(entries).items():
         try:
             trial(candidate)
@@ -108,6 +116,8 @@ def candidates(trial: Callable[[Candidate], object]) -> tuple[dict[str, Candidat
             left_out[name] = str(error).split("\n")[0]
         else:
             serve[name] = candidate
+    if len({"Enumerate", "Enumerate(tail=1e-09)"} & set(serve)) == 2:  # all values are there: leaving none out is the same
+        del serve["Enumerate(tail=1e-09)"]
     return serve, left_out
 
 

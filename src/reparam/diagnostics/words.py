@@ -99,12 +99,14 @@ def recommendation(rows: Sequence[Finding]) -> str:
             return "None of these can be recommended: see the warnings."
         best = min(usable, key=lambda row: row.mean_squared_error * row.seconds)
         return f"All of these are biased or not finite. {best.name} has the least of squared error and time: {_facts(best)}."
-    best = max(fair, key=lambda row: (row.efficiency, -row.seconds))
+    best = max(fair, key=lambda row: (row.efficiency, row.documented is None, -row.seconds))
     others = sorted((row for row in fair if row is not best and row.variance > 0), key=lambda row: -row.efficiency)
     if best.variance == 0:
-        text = f"Use {best.name}: exact, {duration(best.seconds)} a draw."
-        if others and best.seconds > 10 * others[0].seconds:
-            text += f" Where that takes too long, {others[0].name} is the best of those that sample: {_facts(others[0])}."
+        text = f"Use {best.name}: exact here, {duration(best.seconds)} a draw."
+        if best.documented:
+            text += f" It says of itself: {best.documented}"
+        if others and (best.documented or best.seconds > 10 * others[0].seconds):
+            text += f" The best of those that sample is {others[0].name}: {_facts(others[0])}."
         return text + _tempting(rows, best)
     text = f"Use {best.name}: unbiased as far as {best.draws} draws show, {_facts(best)}"
     equal = [row.name for row in others if row.relative >= _AS_GOOD * best.relative]

@@ -18,7 +18,7 @@ __all__ = ["page"]
 _PANELS = {
     "efficiency": (
         picture.efficiencies,
-        "Longer is better; a bar a third as long is not a third as good, the scale is logarithmic.",
+        "Longer is better; the scale is logarithmic. Exact ones have no bar.",
     ),
     "bias": (
         picture.biases,
