@@ -138,6 +138,11 @@ class TestLearned:
         with pytest.raises(TypeError, match="Tuple returned tuple"):
             rp.expect(lambda z: z, Normal(torch.zeros(5), 1.0), estimator=rp.Score(Tuple()))
 
+    def test_that_is_none(self):
+        for baseline in (rp.MovingAverage, "mean"):
+            with pytest.raises(TypeError, match="give a number, a tensor, or a module"):
+                rp.expect(lambda z: z, Normal(torch.zeros(5), 1.0), estimator=rp.Score(baseline))
+
 
 class Tuple(torch.nn.Module):
     def forward(self):

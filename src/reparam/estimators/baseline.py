@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor, nn
 
@@ -71,6 +73,8 @@ def read(baseline: float | Tensor | nn.Module | None) -> float | Tensor:
     """The baseline as it is now: what a module returns, zero for none."""
     if baseline is None:
         return 0.0
+    if isinstance(baseline, type) or not isinstance(baseline, Real | Tensor | nn.Module):
+        raise TypeError(f"the baseline is {baseline!r}: give a number, a tensor, or a module such as rp.MovingAverage()")
     if not isinstance(baseline, nn.Module):
         return baseline
     value = baseline()

@@ -43,8 +43,8 @@ def choose(q: Distribution, n: int = 1, source: Source | None = None) -> Choice:
     Always an unbiased one. A finite support no larger than the rows asked for (or than 32 values) is enumerated; a
     distribution with a differentiable sampler takes the pathwise gradient. Of one large choice, 2 to 8 rows are drawn without
     replacement, which varies less than independent rows, the less the more probability is on few values. Two rows of coins are
-    antithetic (DisARM), which varies by up to a third less than leave-one-out; that is better from four rows on. Everything
-    else takes the score function, leave-one-out where n ≥ 2 and the rows of the source are independent.
+    antithetic (DisARM, without second derivatives), which varies by up to a third less than leave-one-out; that is better from
+    four rows on. Everything else takes the score function, leave-one-out where n ≥ 2 and the rows of the source are independent.
 
     The choice does not see the cost: one that sums batch dimensions can be neither enumerated nor drawn without replacement, and
     one that has steps has no pathwise gradient; name an estimator then. For counts under a smooth cost `rp.StochasticTriple()`

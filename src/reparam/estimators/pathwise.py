@@ -55,6 +55,6 @@ class Pathwise:
         if draw.value.requires_grad and not cost.requires_grad:
             raise ValueError(
                 "the cost has no gradient in the sample (was it compared, rounded, detached or turned into an index?), so its "
-                "pathwise gradient would be zero: use estimator=rp.LeaveOneOut() or rp.Score()"
+                "pathwise gradient would be zero: use estimator=rp.LeaveOneOut(), rp.Score() or rp.MeasureValued()"
             )
         return cost.mean(0)

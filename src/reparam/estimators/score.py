@@ -100,11 +100,11 @@ class LeaveOneOut:
 
     def draw(self, q: Distribution, n: int, source: Source | None) -> Draw:
         if n < 2:
-            raise ValueError(f"LeaveOneOut needs at least 2 rows, got n={n}: pass n=2 or more, or use rp.Score()")
+            raise ValueError(f"LeaveOneOut needs at least 2 rows, got n={n}: pass n=2 or more, or use rp.Score(rp.MovingAverage())")
         if not getattr(source, "independent", True):
             raise ValueError(
                 f"the rows of {source!r} depend on each other, so that one row's baseline would depend on the row: use "
-                "rp.Score(), with a constant baseline, or fresh noise"
+                "rp.Score(), with a baseline that is constant, learned or rp.MovingAverage(), or fresh noise"
             )
         return _scored(q, n, source)
 
