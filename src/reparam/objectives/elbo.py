@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints, kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from reparam.estimators import Estimator, expect
 from reparam.estimators.estimator import sum_to_cost
 from reparam.estimators.score import check_fixed_support
-from reparam.noise import Source, readable
+from reparam.noise import Source
+from reparam.objectives.prior import check_prior
 from reparam.paths import detached
-from reparam.paths.path import bounds, is_discrete, support_of
 
-__all__ = ["analytic", "check_prior", "elbo", "sampled", "sticking"]
+__all__ = ["analytic", "elbo", "sampled", "sticking"]
 
 KL = Callable[[Distribution, Distribution | None, Tensor], Tensor]
 
@@ -118,7 +116,6 @@ def elbo(
         raise TypeError(f"kl is {kl!r}: give one of reparam.objectives.analytic, sampled and sticking")
     if prior is not None:
         check_prior(q, prior)
-        _check_support(q, prior)
     share = 1.0 if num_data is None else 1.0 / _check_num_data(num_data, prior)
 
     def integrand(z: Tensor) -> Tensor:
@@ -131,20 +128,6 @@ def elbo(
     return expect(integrand, q, estimator=estimator, n=n, source=source)
 
 
-def check_prior(q: Distribution, prior: Distribution) -> None:
-    """Refuse a prior that broadcasting would count more than once."""
-    batch = q.batch_shape[len(q.batch_shape) - len(prior.batch_shape) :]
-    fits = len(prior.batch_shape) <= len(q.batch_shape) and all(
-        have in (1, want) for have, want in zip(prior.batch_shape, batch, strict=True)
-    )
-    if prior.event_shape != q.event_shape or not fits:
-        raise ValueError(
-            f"q has batch shape {tuple(q.batch_shape)} and event shape {tuple(q.event_shape)}, the prior "
-            f"{tuple(prior.batch_shape)} and {tuple(prior.event_shape)}: event shapes must be equal "
-            "(torch.distributions.Independent makes batch dimensions one event), and the prior's batch must broadcast to that of q"
-        )
-
-
 def _check_num_data(num_data: float, prior: Distribution | None) -> float:
     if prior is None:
         raise ValueError(
@@ -153,34 +136,3 @@ def _check_num_data(num_data: float, prior: Distribution | None) -> float:
     if isinstance(num_data, Tensor) or not num_data >= 1:
         raise ValueError(f"num_data is the number of data that share z, a number of at least 1; got {num_data!r}")
     return num_data
-
-
-def _check_support(q: Distribution, prior: Distribution) -> None:
-    """Refuse a q that has mass where the prior has none, where that can be seen: the bound would be minus infinity, silently."""
-    names = f"q is {type(q).__name__}, the prior {type(prior).__name__}"
-    if is_discrete(q) and support_of(prior) is not None and not is_discrete(prior):
-        raise ValueError(f"{names}: one is discrete and the other is not, so that they have no densities to compare")
-    for (have, reach), beyond in zip(zip(_ends(q), _ends(prior), strict=True), (torch.lt, torch.gt), strict=True):
-        if have is None or reach is None or (isinstance(reach, float) and math.isinf(reach)):
-            continue
-        have, reach = torch.as_tensor(have), torch.as_tensor(reach)
-        if readable(have) and readable(reach) and beyond(have, reach).any():
-            raise ValueError(
-                f"{names}, whose support ends where q goes on, so that the bound is minus infinity: choose a q with the support of "
-                "the prior, for example by torch.distributions.TransformedDistribution, or a prior with that of q"
-            )
-
-
-def _ends(d: Distribution) -> tuple[Tensor | float | None, Tensor | float | None]:
-    """The lower and the upper end of the support, infinite ones too; None where they are not known."""
-    support = support_of(d)
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    if support is constraints.real:
-        return -math.inf, math.inf
-    if support is constraints.simplex:
-        return 0.0, 1.0
-    low, high = bounds(support)
-    if low is None and high is None:
-        return None, None
-    return -math.inf if low is None else low, math.inf if high is None else high

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from reparam.estimators.estimator import sum_to_cost
-from reparam.estimators.score import check_fixed_support
 from reparam.estimators.surrogate import aligned, first_order
 from reparam.noise import Source
 from reparam.objectives.weights import (
     LogDensity,
     check_independent,
+    check_support,
     grouped,
     log_joint,
     log_mean,
@@ -98,7 +98,7 @@ def stl(
         >>> mu.grad
         tensor(0.)
     """
-    check_fixed_support(q)
+    check_support(q, "stl")
     z = pathwise(q, k, n, source, "stl")
     log_p = log_joint(log_density, q, prior, z)
     return log_mean(grouped(log_p - sum_to_cost(detached(q).log_prob(z), log_p), k)).mean(0)
@@ -132,7 +132,7 @@ def dreg(
         >>> mu.grad
         tensor(0.)
     """
-    check_fixed_support(q)
+    check_support(q, "dreg")
     check_independent(source, k, "dreg")
     z = pathwise(q, k, n, source, "dreg")
     weight: list[Tensor] = []

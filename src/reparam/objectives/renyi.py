@@ -46,9 +46,11 @@ def renyi(
         >>> upper.shape
         torch.Size([5])
     """
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise ValueError(
+            f"renyi: the order alpha must be a finite number, got {alpha!r}; the evidence lower bound is alpha=1, iwae alpha=0"
+        )
     power = 1.0 - alpha
-    if not math.isfinite(power):
-        raise ValueError(f"renyi: the order alpha must be finite, got {alpha!r}; the evidence lower bound is alpha=1, iwae alpha=0")
     z = pathwise(q, k, n, source, "renyi")
     log_p = log_joint(log_density, q, prior, z)
     log_w = grouped(log_p - sum_to_cost(q.log_prob(z), log_p), k)

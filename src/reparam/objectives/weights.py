@@ -12,12 +12,23 @@ from torch.distributions import Distribution
 
 from reparam.estimators import Score
 from reparam.estimators.estimator import check_cost, check_rows, sum_to_cost
+from reparam.estimators.score import check_fixed_support
 from reparam.noise import Source
-from reparam.objectives.elbo import check_prior
+from reparam.objectives.prior import check_prior
 from reparam.paths import NoPathError, rsample
 from reparam.paths.path import OwnSamplerError
 
-__all__ = ["LogDensity", "check_independent", "grouped", "log_joint", "log_mean", "normalised", "pathwise", "scored"]
+__all__ = [
+    "LogDensity",
+    "check_independent",
+    "check_support",
+    "grouped",
+    "log_joint",
+    "log_mean",
+    "normalised",
+    "pathwise",
+    "scored",
+]
 
 LogDensity = Callable[[Tensor], Tensor]
 
@@ -30,15 +41,24 @@ def pathwise(q: Distribution, k: int, n: int, source: Source | None, name: str) 
         raise
     except NoPathError as error:
         raise NoPathError(
-            f"{name} differentiates through the samples. {error}. Or use rp.vimco(log_density, q, k=...), or "
-            "rp.elbo(log_density, q, estimator=rp.LeaveOneOut(), n=...), which do without"
+            f"{name} differentiates through the samples: use rp.vimco(log_density, q, k=...) with k=2 or more, or "
+            f"rp.elbo(log_density, q, estimator=rp.LeaveOneOut(), n=...), which do without. {error}"
         ) from None
 
 
 def scored(q: Distribution, k: int, n: int, source: Source | None, name: str) -> tuple[Tensor, Tensor]:
     """Samples, n k of them, without gradient, and their log-probabilities, which are differentiable in the parameters of q."""
+    check_support(q, name)
     draw = Score().draw(q, _rows(k, n, name), source)
     return draw.value, cast(Tensor, draw.log_prob)
+
+
+def check_support(q: Distribution, name: str) -> None:
+    """Refuse a q whose support moves with a parameter that needs a gradient: the score of q does not have mean zero there."""
+    try:
+        check_fixed_support(q)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error} with rp.elbo, or rp.iwae") from None
 
 
 def _rows(k: int, n: int, name: str) -> int:
