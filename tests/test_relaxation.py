@@ -47,7 +47,6 @@ class TestGumbelRao:
                 verdict = mean_test(a - b, 0.0)
                 assert verdict, verdict
                 assert verdict.detectable < 0.05  # of gradients of up to 0.5
-        variances = [found[k].var(0).sum() for k in (1, 4, 16)]
         # The variances are known to a percent, and are a + b / k; k = 1 is straight-through Gumbel-softmax.
         v1, v4, v16 = (float(found[k].var(0).sum()) for k in (1, 4, 16))
         assert abs(v1 / float(straight.var(0).sum()) - 1) < 0.1
@@ -281,9 +280,10 @@ class TestDerivatives:
         assert torch.allclose(torch.func.jvp(value, (LOGITS,), (tangent,))[1], wanted @ tangent)
 
     @every
-    def test_vmap(self, estimator):
+    @pytest.mark.parametrize("law", [OneHotCategorical, lambda **kw: Independent(Bernoulli(**kw), 1)], ids=["choice", "coins"])
+    def test_vmap(self, estimator, law):
         def value(logits):
-            return rp.expect(cost, Independent(Bernoulli(logits=logits), 1), estimator=estimator, n=3)
+            return rp.expect(cost, law(logits=logits, validate_args=False), estimator=estimator, n=3)
 
         found = torch.vmap(torch.func.grad(value), randomness="different")(LOGITS.expand(6, 4))
         assert found.shape == (6, 4)
@@ -291,18 +291,25 @@ class TestDerivatives:
 
     @pytest.mark.slow
     def test_compile(self):
-        # In one function: torch traces the making of a OneHotCategorical once a process. It cannot trace `sample`, which the
-        # other estimators draw with.
+        generator = torch.Generator().manual_seed(0)
+        uniform = rp.Replay(torch.rand(3, generator=generator, dtype=torch.float64))
+        exponential = rp.Replay(torch.rand(3, 4, generator=generator, dtype=torch.float64) + 0.01)
+        sources = [exponential, exponential, None, uniform, uniform]  # averages need noise of two kinds
+
         def step(logits):
             q = OneHotCategorical(logits=logits, validate_args=False)
-            return torch.stack([rp.expect(cost, q, estimator=estimator, n=3) for estimator in EVERY[:2]])
+            return torch.stack([rp.expect(cost, q, estimator=e, n=3, source=s) for e, s in zip(EVERY, sources, strict=True)])
 
         leaf = LOGITS.clone().requires_grad_()
-        values = torch.compile(step, backend="aot_eager", fullgraph=True)(leaf)
-        for value in values:
-            (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True)
-            assert gradient.isfinite().all()
-            assert gradient.abs().sum() > 0
+        for found, wanted, source in zip(
+            torch.compile(step, backend="aot_eager", fullgraph=True)(leaf), step(leaf), sources, strict=True
+        ):
+            ours, eager = (torch.autograd.grad(value, leaf, retain_graph=True)[0] for value in (found, wanted))
+            assert ours.isfinite().all()
+            if source is not None:
+                assert torch.allclose(found, wanted)
+                assert torch.allclose(ours, eager)
+                assert ours.abs().sum() > 0
 
 
 class TestMisuse:

@@ -46,7 +46,8 @@ def first_order(value: Tensor, theta: Tensor, gradient: Tensor) -> Tensor:
         raise ValueError(f"value {tuple(value.shape)}, theta {tuple(theta.shape)}, gradient {tuple(gradient.shape)}")
     gradient = gradient.detach()
     if torch.compiler.is_compiling():
-        return value + (gradient * _still(theta)).reshape(*value.shape, -1).sum(-1)
+        moved = gradient * _still(theta)
+        return value + (moved.flatten(value.dim()).sum(-1) if moved.dim() > value.dim() else moved)
     return value + cast(Tensor, _FirstOrder.apply(theta, gradient, value.dim()))
 
 
@@ -160,7 +161,8 @@ def descend(value: Tensor, loss: Tensor) -> Tensor:
         >>> b.grad
         tensor(4.)
     """
-    return value + cast(Tensor, _Descend.apply(loss.expand(value.shape)))
+    function = _Descend if torch.compiler.is_compiling() else _DescendForward  # a custom jvp cannot be traced
+    return value + cast(Tensor, function.apply(loss.expand(value.shape)))
 
 
 class _Descend(torch.autograd.Function):
@@ -177,6 +179,10 @@ class _Descend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         return upstream.abs()
+
+
+class _DescendForward(_Descend):
+    """Under forward mode too."""
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Any:
