@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
-from torch.func import functional_call
 
-from reparam.estimators.estimator import Draw, sum_to_cost
+from reparam.estimators.estimator import Draw
 from reparam.estimators.factors import Factors, factors
 from reparam.estimators.gumbel import conditional_scores, noisy_scores, softened
 from reparam.estimators.score import check_fixed_support
-from reparam.estimators.surrogate import descend, magic
+from reparam.estimators.variate import Controlled, Surrogate, apart, check_scale, check_surrogate, controlled
 from reparam.noise import Source
 from reparam.paths import rsample, sample
 from reparam.paths.parameters import map_parameters
 from reparam.paths.relaxed import check_temperature
 
 __all__ = ["LAX", "REBAR", "RELAX"]
-
-Surrogate = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class _Controlled(Draw):
-    """A draw with values for the control variate.
-
-    Attributes:
-        soft: values that follow the parameters, then as many that do so given the rows, `2 n + batch + event`.
-        parameters: the gradient in them is what has the variance.
-        temperature: the soft values are made with it; a leaf of its own where it is learned.
-    """
-
-    soft: Tensor | None = None
-    parameters: tuple[Tensor, ...] = ()
-    temperature: float | Tensor = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,13 +63,13 @@ class REBAR:
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
-        _check_scale(self.scale)
+        check_scale(self.scale)
 
     def draw(self, q: Distribution, n: int, source: Source | None) -> Draw:
         return _relaxed_draw(factors(q, "REBAR", soft=True), q, n, source, self.temperature, soft_rows=True)
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
-        return _weighed(draw, cost, self.temperature, self.scale, None)
+        return controlled(draw, cost, self.temperature, self.scale, None)
 
 
 @dataclass(frozen=True)
@@ -136,16 +117,16 @@ class RELAX:
     bias: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        _check_surrogate(self.surrogate)
+        check_surrogate(self.surrogate)
         check_temperature(self.temperature)
-        _check_scale(self.scale)
+        check_scale(self.scale)
 
     def draw(self, q: Distribution, n: int, source: Source | None) -> Draw:
         law = factors(q, "RELAX with the relaxed cost (scale other than 0)" if self._soft else "RELAX", soft=self._soft)
         return _relaxed_draw(law, q, n, source, self.temperature, soft_rows=self._soft)
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
-        return _weighed(draw, cost, self.temperature, self.scale if self._soft else None, self.surrogate)
+        return controlled(draw, cost, self.temperature, self.scale if self._soft else None, self.surrogate)
 
     @property
     def _soft(self) -> bool:
@@ -161,8 +142,8 @@ class LAX:
 
         log q(x) (f(x) − c(x)) + c(g(θ, ε)),
 
-    x constant in the first term: unbiased for every surrogate c and every f, a black box or one with steps too. It is `Pathwise` where
-    c = f and `Score` where c = 0. The surrogate is trained as that of `RELAX`, by the variance in the tensors that the
+    x constant in the first term: unbiased for every surrogate c and every f, a black box or one with steps too. It is `Pathwise`
+    where c = f and `Score` where c = 0. The surrogate is trained as that of `RELAX`, by the variance in the tensors that the
     law is made of. Learned parts do not go through `torch.func` and `torch.compile`.
 
     Args:
@@ -190,7 +171,7 @@ class LAX:
     bias: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        _check_surrogate(self.surrogate)
+        check_surrogate(self.surrogate)
 
     def draw(self, q: Distribution, n: int, source: Source | None) -> Draw:
         check_fixed_support(q)
@@ -199,7 +180,7 @@ class LAX:
         value = x.detach().clone()
         made_of: list[Tensor] = []
         map_parameters(q, lambda t: made_of.append(t) or t)  # type: ignore[func-returns-value]
-        return _Controlled(
+        return Controlled(
             value,
             q.batch_shape,
             q.log_prob(value),
@@ -208,7 +189,7 @@ class LAX:
         )
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
-        return _weighed(draw, cost, 1.0, None, self.surrogate)
+        return controlled(draw, cost, 1.0, None, self.surrogate)
 
 
 def _relaxed_draw(
@@ -218,90 +199,8 @@ def _relaxed_draw(
     index = law.index(value)
     # The free relaxed values have noise of their own: given the outcome of the others, or all of their noise, the variance is more.
     scores = torch.cat([noisy_scores(law, n, source), conditional_scores(law, index, source)[0]])
-    apart = _apart(check_temperature(temperature))
+    own = apart(check_temperature(temperature))
     # A category that cannot come has a score of minus infinity, of which there is no derivative in the temperature.
-    soft = softened(law, scores.clamp(min=-1e9), apart).to(law.logits.dtype)
+    soft = softened(law, scores.clamp(min=-1e9), own).to(law.logits.dtype)
     rows = torch.cat([value, soft]) if soft_rows else value
-    return _Controlled(rows, q.batch_shape, law.joint(law.log_prob(index)), soft=soft, parameters=(law.logits,), temperature=apart)
-
-
-def _weighed(
-    draw: Draw, cost: Tensor, temperature: float | Tensor, scale: float | Tensor | None, surrogate: Surrogate | None
-) -> Tensor:
-    """The estimate with the control variate `scale` × cost, evaluated in rows of its own unless None, + surrogate."""
-    if not isinstance(draw, _Controlled) or draw.soft is None or draw.log_prob is None:
-        raise ValueError("this draw has no relaxed values: weigh it with the estimator that drew it")
-    learned = {"the temperature": _pair(temperature, draw.temperature)}
-    n = len(draw.soft) // 2
-    hard, control = cost[:n], cost.new_zeros(())
-    if scale is not None:
-        apart = _apart(scale.reshape(()) if isinstance(scale, Tensor) else scale)
-        learned["the scale"] = _pair(scale, apart)
-        control = apart * cost[n:]
-    if surrogate is not None:
-        copies: dict[str, Tensor] = {}
-        if isinstance(surrogate, nn.Module):
-            given: dict[str, Tensor] = {name: p for name, p in surrogate.named_parameters() if p.requires_grad}
-            copies = {name: _leaf(p) for name, p in given.items()}
-            learned["the surrogate"] = [(given[name], copies[name]) for name in given]
-        control = control + _surrogate_of(surrogate, copies, draw, hard)
-    free, tied = control.chunk(2)
-    value = (magic(draw.log_prob, hard) * (hard - tied) + free).mean(0)
-    return _training(value, draw.parameters, {name: pairs for name, pairs in learned.items() if pairs})
-
-
-def _surrogate_of(surrogate: Surrogate, parameters: dict[str, Tensor], draw: _Controlled, cost: Tensor) -> Tensor:
-    soft, batch = draw.soft, draw.batch_shape
-    c = functional_call(surrogate, parameters, (soft,)) if isinstance(surrogate, nn.Module) else surrogate(soft)  # type: ignore[arg-type]
-    wanted = soft.shape[:1] + batch  # type: ignore[union-attr]
-    if not isinstance(c, Tensor) or c.shape != wanted[: c.dim()] or c.dim() < cost.dim():
-        came = f"the shape {tuple(c.shape)}" if isinstance(c, Tensor) else f"a {type(c).__name__}"
-        raise ValueError(
-            f"the surrogate returned {came} for values of shape {tuple(soft.shape)}; wanted rows + batch, "  # type: ignore[union-attr]
-            f"{tuple(wanted)}: sum over the event, and keep the batch"
-        )
-    return sum_to_cost(c, cost)
-
-
-def _training(value: Tensor, parameters: tuple[Tensor, ...], learned: dict[str, list[tuple[Tensor, Tensor]]]) -> Tensor:
-    """`value`, with the variance of its gradient in the parameters to be descended in what is learned."""
-    parameters = tuple(p for p in parameters if p.requires_grad)
-    if not (learned and parameters and torch.is_grad_enabled()):
-        return value
-    slopes = torch.autograd.grad(value.sum(), parameters, create_graph=True, allow_unused=True)
-    # The mean of a gradient is its own, whatever the control variate: its square differs from the variance by a constant.
-    loss = sum((s.square().sum() for s in slopes if s is not None), value.new_zeros(())) / max(value.numel(), 1)
-    ride = torch.zeros_like(loss)
-    for name, pairs in learned.items():
-        copies = [copy for _, copy in pairs]
-        found = torch.autograd.grad(loss, copies, retain_graph=True, allow_unused=True) if loss.requires_grad else [None]
-        if all(slope is None for slope in found):
-            raise ValueError(
-                f"{name} gets no gradient, because the variance does not depend on it: is it cut from the graph (detach, round, "
-                "item), or the cost flat between the values of the law? Let it not require a gradient to keep it as it is"
-            )
-        ride = ride + sum((p * slope).sum() for (p, _), slope in zip(pairs, found, strict=True) if slope is not None)
-    return descend(value, ride)
-
-
-def _leaf(x: Tensor) -> Tensor:
-    """What is learned, as a leaf of its own: the gradient of the value does not reach what is learned, that of the variance does."""
-    return x.detach().requires_grad_()
-
-
-def _apart(x: float | Tensor) -> float | Tensor:
-    return _leaf(x) if isinstance(x, Tensor) and x.requires_grad else x
-
-
-def _pair(given: float | Tensor, apart: float | Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(given, apart)] if isinstance(given, Tensor) and isinstance(apart, Tensor) and given.requires_grad else []
-
-
-def _check_scale(scale: float | Tensor) -> None:
-    if isinstance(scale, Tensor) and scale.numel() != 1:
-        raise ValueError(f"the scale of a control variate has shape {tuple(scale.shape)}; it must be one number")
-
-
-def _check_surrogate(surrogate: Surrogate) -> None:
-    if isinstance(surrogate, type) or not callable(surrogate):
-        raise TypeError(f"the surrogate must be an nn.Module or a function, from values to rows + batch; got {surrogate!r}")
+    return Controlled(rows, q.batch_shape, law.joint(law.log_prob(index)), soft=soft, parameters=(law.logits,), temperature=own)

@@ -34,8 +34,8 @@ class MuProp:
 
         log q(b) (f(b) − f(μ) − f′(μ)·(b − μ)) + f′(μ)·μ,
 
-    μ constant in the first term and f(μ), f′(μ) in all: unbiased, as are second derivatives. The cost is evaluated at n values and at
-    the mean, n + 1 rows. It takes the slope of the cost, so neither `torch.func` nor `torch.compile` goes through it.
+    μ constant in the first term and f(μ), f′(μ) in all: unbiased, as are second derivatives. The cost is evaluated at n values
+    and at the mean, n + 1 rows. It takes the slope of the cost, so neither `torch.func` nor `torch.compile` goes through it.
 
     Raises:
         NotImplementedError: for a law that is not made of coins or one-hot choices.
@@ -67,8 +67,8 @@ class MuProp:
             raise ValueError("this draw has no row at the mean: weigh it with the estimator that drew it")
         if cost.shape[1:] != draw.batch_shape[: cost.dim() - 1]:
             raise ValueError(
-                f"the cost has shape {tuple(cost.shape)}, the batch of the law {tuple(draw.batch_shape)}: MuProp takes one slope for "
-                "each element of the law, so in a graph the law must have the rows before it (expand its parameters)"
+                f"the cost has shape {tuple(cost.shape)}, the batch of the law {tuple(draw.batch_shape)}: MuProp takes one slope "
+                "for each element of the law, so in a graph the law must have the rows before it (expand its parameters)"
             )
         hard, middle = cost[:-1], cost[-1].detach()
         event = tuple(range(-draw.event_dim, 0))
@@ -86,4 +86,5 @@ class MuProp:
             return sum_to_cost(rise.sum(event) if event else rise, hard)
 
         tangent = middle + along(value - mean.detach())
-        return (magic(draw.log_prob, hard) * (hard - tangent) + tangent + along((mean - mean.detach()).unsqueeze(0))).mean(0)
+        one = magic(draw.log_prob, hard)
+        return (hard * one + (tangent - tangent * one) + along((mean - mean.detach()).unsqueeze(0))).mean(0)
