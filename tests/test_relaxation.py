@@ -250,6 +250,10 @@ class TestCorners:
                 assert exact or mean_test(samples, wanted)
 
 
+def value_of_fresh_noise(estimator):
+    return lambda logits: rp.expect(cost, OneHotCategorical(logits=logits, validate_args=False), estimator=estimator, n=3)
+
+
 class TestDerivatives:
     @hard
     def test_second_ones_are_refused(self, estimator):
@@ -258,6 +262,16 @@ class TestDerivatives:
         (first,) = torch.autograd.grad(value, logits, create_graph=True)
         with pytest.raises(NotImplementedError, match="first derivatives only"):
             torch.autograd.grad(first.sum(), logits)
+
+        def slope(logits, take):
+            return take(lambda x: rp.expect(cost, OneHotCategorical(logits=x, validate_args=False), estimator=estimator), logits)
+
+        def forward(f, x):
+            return torch.func.jvp(f, (x,), (torch.ones_like(x),))[1]
+
+        for take in (forward, lambda f, x: torch.func.grad(f)(x)):
+            with pytest.raises(NotImplementedError, match="first derivatives only"):
+                forward(lambda x, take=take: slope(x, take), LOGITS)
 
     @every
     def test_second_ones_in_decoder_weights_are_not(self, estimator):
@@ -278,6 +292,7 @@ class TestDerivatives:
         assert torch.allclose(torch.func.grad(value)(LOGITS), wanted)
         tangent = torch.tensor([1.0, 0.0, -2.0, 0.5], dtype=torch.float64)
         assert torch.allclose(torch.func.jvp(value, (LOGITS,), (tangent,))[1], wanted @ tangent)
+        assert torch.func.jacfwd(value_of_fresh_noise(estimator), randomness="same")(LOGITS).isfinite().all()
 
     @every
     @pytest.mark.parametrize("law", [OneHotCategorical, lambda **kw: Independent(Bernoulli(**kw), 1)], ids=["choice", "coins"])

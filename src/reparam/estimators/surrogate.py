@@ -70,7 +70,7 @@ class _FirstOrder(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         theta, gradient, ctx.dim = inputs
         ctx.save_for_backward(theta, gradient)
-        ctx.save_for_forward(gradient)
+        ctx.save_for_forward(theta, gradient)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
@@ -80,8 +80,9 @@ class _FirstOrder(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _gradient: None, _dim: None) -> Any:
-        (gradient,) = ctx.saved_tensors
-        return (gradient * tangent).flatten(ctx.dim).sum(-1) if gradient.dim() > ctx.dim else gradient * tangent
+        theta, gradient = ctx.saved_tensors
+        moved = cast(Tensor, _Last.apply(gradient * tangent, theta))
+        return moved.flatten(ctx.dim).sum(-1) if moved.dim() > ctx.dim else moved
 
 
 def straight_through(value: Tensor, soft: Tensor) -> Tensor:
@@ -117,14 +118,15 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         return None, _Last.apply(upstream, ctx.saved_tensors[0])
 
     @staticmethod
-    def jvp(ctx: Any, _value: None, tangent: Tensor) -> Tensor:
-        return tangent.clone()
+    def jvp(ctx: Any, _value: None, tangent: Tensor) -> Any:
+        return _Last.apply(tangent, ctx.saved_tensors[0])
 
 
 class _Last(torch.autograd.Function):
@@ -142,10 +144,17 @@ class _Last(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        raise NotImplementedError(
-            "this gradient estimator gives first derivatives only: for second ones use rp.Enumerate(), rp.LeaveOneOut(), "
-            "rp.Score() or rp.Pathwise()"
-        )
+        raise NotImplementedError(_FIRST_ONLY)
+
+    @staticmethod
+    def jvp(ctx: Any, _x: Tensor, _theta: Tensor) -> Any:
+        raise NotImplementedError(_FIRST_ONLY)
+
+
+_FIRST_ONLY = (
+    "this gradient estimator gives first derivatives only: for second ones use rp.Enumerate(), rp.LeaveOneOut(), rp.Score() or "
+    "rp.Pathwise()"
+)
 
 
 def descend(value: Tensor, loss: Tensor) -> Tensor:
