@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Independent, OneHotCategorical, Poisson
 
 import reparam as rp
+from reparam.stats import mean_test
 
 LOGITS = torch.tensor([0.5, -1.0, 0.2, 1.1, -3.0], dtype=torch.float64)
 PRICES = torch.tensor([1.0, -0.5, 2.0, 0.3, 40.0], dtype=torch.float64)
@@ -120,3 +121,31 @@ class TestMisuse:
             rp.expect(lambda z: price(z).sum(-1), self.q, estimator=estimator, n=2)
         with pytest.raises(ValueError, match="weigh it with the estimator that drew it"):
             estimator.weigh(rp.Score().draw(self.q, 2, None), torch.zeros(2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", [rp.WithoutReplacement(), rp.SumAndSample(2)], ids=lambda e: type(e).__name__)
+def test_compile(estimator):
+    def value(logits):
+        return rp.expect(price, Categorical(logits=logits, validate_args=False), estimator=estimator, n=5)
+
+    logits = LOGITS.clone().requires_grad_()
+    found = torch.compile(value, backend="aot_eager", fullgraph=True)(logits)
+    if isinstance(estimator, rp.WithoutReplacement):  # all five values: exact
+        assert torch.allclose(found, rp.expect(price, Categorical(logits=logits)))
+    assert torch.autograd.grad(found, logits)[0].isfinite().all()
+
+
+def test_rows_that_depend_on_each_other_are_no_worse():
+    size = 4000
+    logits = LOGITS.expand(size, 5).clone().requires_grad_()
+    truth = LOGITS.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(rp.expect(price, Categorical(logits=truth)), truth)
+    for estimator in (rp.WithoutReplacement(), rp.SumAndSample(1)):
+        for source in (rp.Sobol(1), rp.Antithetic(rp.Fresh(torch.Generator().manual_seed(2)))):
+            value = rp.expect(price, Categorical(logits=logits), estimator=estimator, n=3, source=source)
+            (slopes,) = torch.autograd.grad(value.sum(), logits)
+            for column, want in zip(slopes.unbind(1), wanted, strict=True):
+                verdict = mean_test(column, want.item())
+                assert verdict.detectable < 0.8
+                assert verdict, verdict

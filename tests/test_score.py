@@ -175,3 +175,20 @@ def test_func_grad_and_vmap():
     assert torch.allclose(towards, 2 * (b - (0.49 + 0.09) / 2))
     slopes = torch.vmap(torch.func.grad(value), (0, None))(phi.expand(3), b.detach())
     assert torch.allclose(slopes, slope.expand(3))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, as it traces a Function
+def test_compile():
+    phi, b = (torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in (PHI, 0.3))
+    average = rp.MovingAverage()
+
+    def step(phi, b):
+        q = Bernoulli(logits=phi, validate_args=False)
+        first = rp.expect(lambda z: z + 5, q, estimator=rp.Score(average), n=2)
+        return first + rp.expect(lambda z: 0 * z + 5, q, estimator=rp.Score(b), n=2)
+
+    torch.compile(step, backend="aot_eager", fullgraph=True)(phi, b).sum().backward()
+    assert 5 <= average() <= 6
+    assert phi.grad.isfinite().all()
+    assert torch.allclose(b.grad, 2 * (b - 5))
