@@ -165,7 +165,7 @@ def _(d: Binomial) -> list[Weak]:
         down, weight = _trial(d, at), _binomial_slope(d)
         return one(torch.where(down, at.x - 1, (at.x + 1).minimum(d.total_count)), torch.where(down, -weight, weight))
 
-    return [(given(d)[0], jump), (d.total_count, "an integer without gradient, total_count.detach()")]
+    return [(given(d)[0], jump), (d.total_count, "the total count is an integer and has no gradient: detach it")]
 
 
 @_differences.register

@@ -120,19 +120,22 @@ def draw_jumps(
         for theta, jumps in weak:
             if _needs_gradient(theta):
                 if isinstance(jumps, str):
-                    raise NotImplementedError(f"a parameter of {type(law).__name__} has no weak derivative: use {jumps}")
+                    raise NotImplementedError(f"{type(law).__name__}: {jumps}")
                 split, moved = _split(theta, jumps(at), rows[0], source, choose=choose)
                 splits.append(split)
                 rows.append(moved)
-    value = torch.cat(rows).reshape(-1, *base.batch_shape)
+    value = torch.cat(rows)
+    value = value.reshape(value.shape[:1] + base.batch_shape)
     if isinstance(base, OneHotCategorical):
         value = one_hot(value, base.probs.shape[-1]).to(base.probs.dtype)
     return _Jumps(value, q.batch_shape, n=n, splits=tuple(splits))
 
 
 def _needs_gradient(theta: Tensor) -> bool:
-    # A transform of torch.func does not say which of its tensors it differentiates in.
-    return theta.requires_grad or is_functorch_wrapped_tensor(theta) or unpack_dual(theta).tangent is not None
+    if theta.requires_grad or torch.compiler.is_compiling():
+        return theta.requires_grad
+    # A transform of torch.func does not say which of its tensors it differentiates in; forward mode asks for no gradient.
+    return bool(is_functorch_wrapped_tensor(theta)) or unpack_dual(theta).tangent is not None
 
 
 def _split(theta: Tensor, jump: Jump, x: Tensor, source: Source | None, *, choose: bool) -> tuple[_Split, Tensor]:
@@ -172,11 +175,12 @@ def weigh_jumps(draw: Draw, cost: Tensor) -> Tensor:
             "moved, with torch.distributions.Independent(q, k), or use rp.LeaveOneOut()"
         )
     keep = shape + (1,) * (len(batch) - len(shape))
-    x, *moved = cost.reshape(-1, *keep).split([draw.n, *(s.jumps * s.sets * draw.n for s in draw.splits)])
+    x, *moved = cost.reshape(cost.shape[:1] + keep).split([draw.n, *(s.jumps * s.sets * draw.n for s in draw.splits)])
     mean, gradients = x, []
     for split, other in zip(draw.splits, moved, strict=True):
-        # Of what cannot happen, the cost may be infinite.
         change = (other.reshape(split.jumps, split.sets, draw.n, *keep) - x).movedim(1, -1)
+        if split.chance is not None:  # what cannot happen costs nothing, though f be infinite there
+            change = torch.where((split.chance == 0) & ~change.isfinite(), 0.0, change)
         gradient = _times(split.weight * split.counts, change.detach())
         if split.into is not None:
             size = split.theta.shape[-1]

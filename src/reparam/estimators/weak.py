@@ -117,6 +117,9 @@ def given(d: Distribution) -> tuple[Tensor, bool]:
     return (held["logits"], False) if parameter is None else (parameter, parameter is probs)
 
 
+_NONE = "no weak derivative in the concentration is known: use rp.Pathwise() where the cost is smooth, or rp.LeaveOneOut()"
+
+
 @weak_derivatives.register
 def _(d: Normal) -> list[Weak]:
     loc_, scale_ = d.loc, d.scale
@@ -164,7 +167,7 @@ def _(d: Gamma) -> list[Weak]:
         """Gamma(a) minus Gamma(a + 1)."""
         return one(at.other + at.noise(EXPONENTIAL) / d.rate, -d.concentration / d.rate)
 
-    return [(d.rate, rate), (d.concentration, "rp.Pathwise() where the cost is smooth, or rp.LeaveOneOut()")]
+    return [(d.rate, rate), (d.concentration, _NONE)]
 
 
 @weak_derivatives.register
@@ -174,7 +177,7 @@ def _(d: Weibull) -> list[Weak]:
         power = (at.other / d.scale) ** d.concentration + at.noise(EXPONENTIAL)
         return one(d.scale * power ** (1 / d.concentration), d.concentration / d.scale)
 
-    return [(d.scale, scale), (d.concentration, "rp.Pathwise() where the cost is smooth, or rp.LeaveOneOut()")]
+    return [(d.scale, scale), (d.concentration, _NONE)]
 
 
 @weak_derivatives.register
