@@ -66,7 +66,7 @@ class ReinMax:
     For a coin its expectation is then θ(1 − θ) [f′(0) + f′(1)] / 2. First derivatives only.
 
     Args:
-        temperature: a positive number. One is the method; more than one has less variance, and more bias.
+        temperature: a positive number. One is the method; any other, which its authors tune, is biased for quadratic costs too.
 
     Raises:
         ValueError: for a temperature that is not positive and finite, or needs a gradient, as there is none; for a cost without
