@@ -84,8 +84,8 @@ class KSubset(Discrete):
         if self._validate_args:
             self._validate_sample(value)
         # Not the product: minus infinity times zero is not a number.
-        total = torch.where(value > 0, self.logits, 0.0).sum(-1)
-        return torch.where(self.support.check(value), total - self._log_total(), -torch.inf)
+        taken = torch.where(value > 0, self.logits.double(), 0.0).sum(-1)
+        return torch.where(self.support.check(value), taken - self._log_total(), -torch.inf).to(self.logits.dtype)
 
     def _log_total(self) -> Tensor:
         return _log_sums(self.logits, self.k)[..., -1, self.k]
@@ -97,7 +97,7 @@ class KSubset(Discrete):
         behind = _log_sums(self.logits.flip(-1), self.k).flip(-2)
         # What is left, k - 1, is divided among the items before and behind.
         others = torch.logsumexp(before[..., :-1, : self.k] + behind[..., 1:, : self.k].flip(-1), -1)
-        return torch.exp(self.logits + others - before[..., -1:, self.k])
+        return torch.exp(self.logits + others - before[..., -1:, self.k]).to(self.logits.dtype)
 
     @property
     def variance(self) -> Tensor:
@@ -111,7 +111,8 @@ class KSubset(Discrete):
         return torch.zeros_like(self.logits).scatter(-1, self.logits.topk(self.k).indices, 1.0)
 
     def entropy(self) -> Tensor:
-        return self._log_total() - _mean_of(self.logits, self.mean)
+        wide = KSubset(self.k, self.logits.double(), validate_args=False)
+        return (wide._log_total() - _mean_of(wide.logits, wide.mean)).to(self.logits.dtype)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         n = self.event_shape[0]
@@ -129,7 +130,8 @@ def _mean_of(x: Tensor, p: Tensor) -> Tensor:
 
 
 def _log_sums(logits: Tensor, k: int) -> Tensor:
-    """The log of the elementary symmetric sums of order 0 to k of the first i of `exp(logits)`, `batch + (n + 1, k + 1)`."""
+    """Logs of the elementary symmetric sums of order 0 to k of the first i of `exp(logits)`: `batch + (n + 1, k + 1)`, float64."""
+    logits = logits.double()
     # For an empty sum not minus infinity, which has no derivatives; two of them are still a float.
     empty = torch.finfo(logits.dtype).min / 4
     row = logits.new_full((*logits.shape[:-1], k + 1), empty)
@@ -173,7 +175,7 @@ def k_subset_steps(d: KSubset) -> Path:
 def _kl(p: KSubset, q: KSubset) -> Tensor:
     if (p.k, p.event_shape) != (q.k, q.event_shape):
         raise ValueError(f"subsets of {p.k} of {p.event_shape[0]} and of {q.k} of {q.event_shape[0]} items have nothing in common")
-    mean = p.mean
+    mean = KSubset(p.k, p.logits.double(), validate_args=False).mean
     beyond = ((q.logits == -torch.inf) & (mean > 0)).any(-1)
-    divergence = _mean_of(p.logits, mean) - p._log_total() - _mean_of(q.logits, mean) + q._log_total()
-    return torch.where(beyond, torch.inf, divergence)
+    divergence = _mean_of(p.logits.double(), mean) - p._log_total() - _mean_of(q.logits.double(), mean) + q._log_total()
+    return torch.where(beyond, torch.inf, divergence).to(p.logits.dtype)

@@ -181,6 +181,20 @@ def expected_match(scores):
 
 
 ROWS = {
+    "Enumerate, subset": Row(
+        rp.Enumerate(),
+        pair,
+        (TWO,),
+        basket,
+        {"second": True, "exact": lambda logits: (chance_of_pairs(logits) * basket(PAIRS)).sum(-1), "draws": 20_000},
+    ),
+    "Enumerate, order": Row(
+        rp.Enumerate(),
+        order,
+        (TWO,),
+        discounted,
+        {"second": True, "exact": lambda logits: (chance_of_orders(logits) * discounted(ORDERS)).sum(-1), "draws": 20_000},
+    ),
     "LeaveOneOut, subset": Row(
         rp.LeaveOneOut(),
         pair,
@@ -195,7 +209,7 @@ ROWS = {
         order,
         (CHOICE,),
         discounted,
-        {"n": 3, "second": True, "exact": lambda logits: (chance_of_orders(logits) * discounted(ORDERS)).sum(-1)},
+        {"n": 4, "second": True, "exact": lambda logits: (chance_of_orders(logits) * discounted(ORDERS)).sum(-1), "draws": 50_000},
     ),
     "LeaveOneOut, solver": Row(
         rp.LeaveOneOut(),
