@@ -11,9 +11,23 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from reparam.errors import BadInputError
-from reparam.estimators import DisARM, Estimator, LeaveOneOut, MovingAverage, Pathwise, Score, expect
-from reparam.estimators.relaxation import GumbelRao, GumbelSoftmax
-from reparam.estimators.straight_through import ReinMax, StraightThrough
+from reparam.estimators import (
+    ARM,
+    ARSM,
+    DisARM,
+    Estimator,
+    GumbelRao,
+    GumbelSoftmax,
+    LeaveOneOut,
+    MeasureValued,
+    MovingAverage,
+    Pathwise,
+    ReinMax,
+    Score,
+    StochasticTriple,
+    StraightThrough,
+    expect,
+)
 from reparam.estimators.temperature import Exponential
 from reparam.nn.network import mlp
 from reparam.noise import Source
@@ -53,20 +67,24 @@ _EVERY = ("normal", "bernoulli", "categorical")
 
 #: Estimators by name. A file or a user can give no other.
 ESTIMATORS: dict[str, Named] = {
-    "disarm": Named(lambda t, _, x: DisARM(), latents=("bernoulli",), rows=2, multiple=2),
+    "arm": Named(lambda t, _, x: ARM(), latents=("bernoulli",), rows=2, multiple=2),
+    "arsm": Named(lambda t, _, x: ARSM(), latents=("categorical",)),
+    "disarm": Named(lambda t, _, x: DisARM(), rows=2, multiple=2),
     "gumbel_rao": Named(lambda t, _, x: GumbelRao(t, k=10), tempered=True),
     "gumbel_softmax": Named(lambda t, _, x: GumbelSoftmax(t), tempered=True, soft=True),
     "leave_one_out": Named(lambda t, _, x: LeaveOneOut(), latents=_EVERY, rows=2),
+    "measure_valued": Named(lambda t, _, x: MeasureValued(), latents=_EVERY),
     "pathwise": Named(lambda t, _, x: Pathwise(), latents=("normal",)),
     "reinmax": Named(lambda t, _, x: ReinMax(t), tempered=True),
     "score": Named(lambda t, average, x: Score(average), latents=_EVERY, learned=lambda event, inputs: MovingAverage()),
     "score_learned": Named(lambda t, net, x: Score(net(x.flatten(1)).squeeze(-1)), latents=_EVERY, learned=_net),
     "st_gumbel": Named(lambda t, _, x: GumbelSoftmax(t, hard=True), tempered=True),
+    "stochastic_triple": Named(lambda t, _, x: StochasticTriple()),
     "straight_through": Named(lambda t, _, x: StraightThrough()),
 }
 
 #: What each family of latents takes unless told otherwise.
-DEFAULTS = {"normal": "pathwise", "bernoulli": "disarm", "categorical": "leave_one_out"}
+DEFAULTS = {"normal": "pathwise", "bernoulli": "disarm", "categorical": "disarm"}
 
 
 def fitting(latent: str) -> list[str]:

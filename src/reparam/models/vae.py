@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from reparam.errors import BadInputError
-from reparam.estimators import Estimator, expect
+from reparam.estimators import Estimator, Pathwise, expect
 from reparam.models.gradient import DEFAULTS, ESTIMATORS, Gradient, check
 from reparam.nn.latent import BernoulliLatent, CategoricalLatent, DiagonalNormal, FullNormal, Posterior
 from reparam.nn.likelihood import LIKELIHOODS
 from reparam.nn.network import ACTIVATIONS, conv_decoder, conv_encoder, mlp
 from reparam.noise import UNIFORM, Source
+from reparam.objectives import dreg, iwae, stl, vimco
 from reparam.paths import noise_like, rsample, sample
 from reparam.training import Loss
 
@@ -37,9 +39,11 @@ class Config:
         latent: the family of the latent variables: normal, bernoulli for coins, categorical for choices.
         latent_dim: number of latent variables.
         categories: of each latent, for categorical.
-        estimator: of the gradient through the latents, by name. For normal: pathwise, leave_one_out, score. For bernoulli and
-            categorical: leave_one_out, score; for bernoulli also disarm. By default pathwise, disarm and leave_one_out.
-        samples: of the latents of each datum at a step; by default the fewest that the estimator takes.
+        objective: what is maximised: elbo; or a bound from several samples, iwae, dreg or stl for normal latents, vimco for others.
+        estimator: of the gradient through the latents, for elbo: one of reparam.models.gradient.ESTIMATORS. By default pathwise for
+            normal and disarm for others.
+        samples: of the latents of each datum at a step; by default the fewest that the estimator takes, 5 for an objective of
+            several.
         temperature: of a relaxation, or of what else the estimator has one for.
         temperature_floor: below which the temperature does not fall.
         temperature_rate: the temperature at step t is temperature * exp(-rate * t), while above its floor.
@@ -58,6 +62,7 @@ class Config:
     latent: Literal["normal", "bernoulli", "categorical"] = "normal"
     latent_dim: int = 16
     categories: int = 10
+    objective: Literal["elbo", "iwae", "dreg", "stl", "vimco"] = "elbo"
     estimator: str | None = None
     samples: int | None = None
     temperature: float = 1.0
@@ -89,7 +94,7 @@ class Config:
             raise BadInputError(f"covariance='full' is for latent='normal', and {self.latent!r} was given: leave one out")
         if self.samples is not None and self.samples < 1:
             raise BadInputError(f"samples={self.samples}: give at least 1")
-        check(self.estimator or DEFAULTS[self.latent], self.latent, self.samples)
+        self._check_objective()
         for name in ("temperature", "temperature_floor"):
             if not 0 < getattr(self, name) < math.inf:
                 raise BadInputError(f"{name}={getattr(self, name)}: give a positive, finite number")
@@ -101,8 +106,37 @@ class Config:
         if self.binarize and self.likelihood not in (None, "bernoulli"):
             raise BadInputError(f"binarize=True is for likelihood='bernoulli', and {self.likelihood!r} was given: leave one out")
 
+    def _check_objective(self) -> None:
+        if self.objective == "elbo":
+            check(self.estimator or DEFAULTS[self.latent], self.latent, self.samples)
+            return
+        fit = [name for name, (latents, _) in _OBJECTIVES.items() if self.latent in latents]
+        if self.objective not in fit:
+            raise BadInputError(
+                f"objective={self.objective!r} does not serve latent={self.latent!r}: give one of elbo, {', '.join(fit)}"
+            )
+        if self.estimator is not None:
+            raise BadInputError(
+                f"objective={self.objective!r} has a gradient of its own, and estimator={self.estimator!r}: leave one out"
+            )
+        if self.objective == "vimco" and self.samples == 1:
+            raise BadInputError("samples=1: objective='vimco' takes at least 2")
+        if self.beta != 1 or self.free_bits:
+            raise BadInputError(f"beta={self.beta} and free_bits={self.free_bits} are for objective='elbo': leave them out")
+
+
+_OBJECTIVES: dict[str, tuple[tuple[str, ...], Callable[..., Tensor]]] = {
+    "iwae": (("normal",), iwae),
+    "dreg": (("normal",), dreg),
+    "stl": (("normal",), stl),
+    "vimco": (("bernoulli", "categorical"), vimco),
+}
+
+# Samples of an objective of several.
+_SEVERAL = 5
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
+    "objective": ("elbo", *_OBJECTIVES),
     "latent": tuple(DEFAULTS),
     "covariance": ("diagonal", "full"),
     "network": ("mlp", "conv"),
@@ -154,16 +188,13 @@ class VAE(nn.Module):
             raise BadInputError(f"likelihood={config.likelihood!r} is of counts 0..levels: give levels, or take 'gaussian'")
         if config.likelihood == "bernoulli" and levels not in (None, 1) and not config.binarize:
             raise BadInputError(f"likelihood='bernoulli' is of 0 and 1, not counts 0..{levels}: take 'binomial', or binarize=True")
-        estimator = config.estimator or DEFAULTS[config.latent]
-        samples = ESTIMATORS[estimator].rows if config.samples is None else config.samples
-        self.config = config = replace(config, estimator=estimator, samples=samples)
+        self.config = config = _decided(config)
         self.shape = torch.Size(shape)
         self.levels = levels
         self.likelihood = LIKELIHOODS[str(config.likelihood)](self.shape, (not config.binarize and levels) or 1)
         self._output_shape = self.likelihood.prefix + self.shape
         self.latent = _latent(config)
-        # One differentiable sample needs none: its step is the one to be fast.
-        self.gradient = None if (estimator, samples) == ("pathwise", 1) else _gradient(config, self.latent.event, math.prod(shape))
+        self.gradient = _gradient(config, self.latent.event, math.prod(shape))
         self.encoder, self.decoder = self._networks(config)
         self._values_seen = False
 
@@ -204,12 +235,13 @@ class VAE(nn.Module):
         return self.loss(batch, source)
 
     def loss(self, batch: Tensor, source: Source | None = None) -> Loss:
-        """The loss of a batch, from one differentiable sample of the latents of each datum, or as the config's estimator has it.
+        """The loss of a batch, from one differentiable sample of the latents of each datum, or as the config has it.
 
         Returns:
-            `total`, to minimise: the negative ELBO, with `beta` and `free_bits` applied. `parts`: the plain "elbo", and its terms
-            "reconstruction" = E log p(x | z) and "kl"; where the estimator trains on a relaxation of discrete latents, they are of
-            discrete samples all the same, and "relaxed_elbo" is what it trains on. All are means over the batch, in nats.
+            `total`, to minimise: the negative ELBO, with `beta` and `free_bits` applied, or the negative of another objective.
+            `parts`: the plain "elbo", and its terms "reconstruction" = E log p(x | z) and "kl"; "relaxed_elbo", the bound of
+            relaxed samples, where the estimator trains on those; and "bound" for an objective of several samples. All are means
+            over the batch, in nats.
 
         Raises:
             ValueError: for a batch of another shape; and, in evaluation and for the first batch, for values that are not
@@ -223,6 +255,8 @@ class VAE(nn.Module):
         n = batch.shape[0]
         x, seen = self._observed(batch, source)
         q, kl = self._posterior(seen)
+        if self.config.objective != "elbo":
+            return self._several(x, q, kl.sum() / n, source)
         if self.gradient is None:
             nll = self.likelihood.nll(self._outputs(rsample(q, source=source)), x).sum() / n
         else:
@@ -240,12 +274,31 @@ class VAE(nn.Module):
                 reconstruction = self._log_prob(sample(q, source=source), x).sum() / n
         return Loss(total, {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl, **more})
 
+    def _several(self, x: Tensor, q: Distribution, kl: Tensor, source: Source | None) -> Loss:
+        """The loss of an objective of several samples, which give the terms of the plain ELBO as well."""
+        terms: list[Tensor] = []
+
+        def log_density(z: Tensor) -> Tensor:
+            log_p = self._log_prob(z, x)
+            terms.append(log_p.detach())
+            return log_p
+
+        _, objective = _OBJECTIVES[self.config.objective]
+        total = -objective(log_density, q, prior=self.prior, k=self.config.samples, source=source).sum() / len(x)
+        reconstruction, kl = torch.cat(terms).mean(0).sum() / len(x), kl.detach()
+        parts = {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl, "bound": -total.detach()}
+        return Loss(total, parts)
+
     def elbo(self, batch: Tensor, *, estimator: Estimator | None = None, n: int = 1, source: Source | None = None) -> Tensor:
         """The plain ELBO of each datum, with any gradient estimator: to compare them, or to take more samples than `loss` does."""
         self._check(batch, values=True)
         x, seen = self._observed(batch, source)
         q, kl = self._posterior(seen)
         return expect(lambda z: self._log_prob(z, x), q, estimator=estimator, n=n, source=source) - kl.sum(-1)
+
+    def estimator(self, x: Tensor) -> Estimator:
+        """The estimator of the gradient that `loss` takes, as it is now, for data x."""
+        return Pathwise() if self.gradient is None else self.gradient.estimator(self._scaled(x.to(self._dtype)))
 
     @property
     def prior(self) -> Distribution:
@@ -277,7 +330,12 @@ class VAE(nn.Module):
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """The mean datum at `code(x)`, in the units of the data."""
-        return self._in_units(self.decode(self.code(x)).mean)
+        return self.show(self.code(x))
+
+    @torch.no_grad()
+    def show(self, z: Tensor) -> Tensor:
+        """The mean datum at latents z, in the units of the data."""
+        return self._in_units(self.decode(z).mean)
 
     @torch.no_grad()
     def sample(self, n: int, source: Source | None = None, *, noisy: bool = False) -> Tensor:
@@ -293,7 +351,7 @@ class VAE(nn.Module):
         even shares as they come: every code on the way is one that the model knows.
         """
         weights = torch.linspace(0, 1, steps, dtype=self._dtype, device=a.device)
-        return self._in_units(self.decode(self.latent.between(self.code(a), self.code(b), weights)).mean)
+        return self.show(self.latent.between(self.code(a), self.code(b), weights))
 
     @torch.no_grad()
     def log_likelihood(self, x: Tensor, k: int, source: Source | None = None) -> Tensor:
@@ -397,9 +455,20 @@ def _latent(config: Config) -> DiagonalNormal | BernoulliLatent | CategoricalLat
     return (FullNormal if config.covariance == "full" else DiagonalNormal)(config.latent_dim)
 
 
-def _gradient(config: Config, event: torch.Size, inputs: int) -> Gradient:
+def _decided(config: Config) -> Config:
+    """With every choice made that a default leaves open."""
+    if config.objective != "elbo":
+        return replace(config, samples=config.samples or _SEVERAL)
+    estimator = config.estimator or DEFAULTS[config.latent]
+    return replace(config, estimator=estimator, samples=config.samples or ESTIMATORS[estimator].rows)
+
+
+def _gradient(config: Config, event: torch.Size, inputs: int) -> Gradient | None:
+    """The estimator of the ELBO; one differentiable sample needs none, as its step is the one to be fast."""
+    if config.estimator is None or (config.estimator, config.samples) == ("pathwise", 1):
+        return None
     return Gradient(
-        config.estimator or DEFAULTS[config.latent],
+        config.estimator,
         event,
         inputs,
         samples=config.samples,

@@ -42,7 +42,8 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
     """
     from reparam.report.charts import curves
     from reparam.report.page import render
-    from reparam.report.sections import Figure, Section, sections
+    from reparam.report.pieces import Figure, Section
+    from reparam.report.sections import sections
 
     history = run.history()
     if not history:
@@ -68,6 +69,7 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
         "page.html.j2",
         title=f"{record['model']['name'].upper()} on {record['data']['name']}",
         summary=MODELS[record["model"]["name"]].summary,
+        idea=_idea(model),
         tiles=_tiles(evaluation, history, best),
         sections=[training, *sections(model, splits)],
         tables=_tables(record),
@@ -78,6 +80,27 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
     path = run.path / "report.html"
     write_file(path, page.encode())
     return path
+
+
+def _idea(model: Any) -> dict[str, Any]:
+    """The words of the first picture: how the gradient gets through the model's samples."""
+    if getattr(model.config, "latent", "normal") == "normal":
+        return {
+            "text": "A sample drawn inside the model would stop the gradient. Here the noise ε is an input: the sample z is a "
+            "differentiable function of the parameters θ, and the gradient of the cost flows back through it, into the encoder.",
+            "parameters": "θ = μ(x), σ(x)",
+            "sample": "z = μ + σ · ε",
+            "through": True,
+        }
+    kind = "coins" if model.config.latent == "bernoulli" else "choices"
+    how = model.config.estimator or model.config.objective
+    return {
+        "text": f"A sample z of {kind} jumps as the parameters θ move: no derivative passes through it. Its expected cost has a "
+        f"gradient all the same, of which an estimator, here {how}, makes an estimate from the costs of samples.",
+        "parameters": "θ = logits(x)",
+        "sample": f"{kind} z(θ, ε)",
+        "through": False,
+    }
 
 
 def _tiles(evaluation: Evaluation, history: list[dict[str, Any]], best: int) -> list[tuple[str, str, str]]:

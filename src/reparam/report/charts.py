@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["agreement", "bars", "curves", "histograms", "projection", "rounded"]
+__all__ = ["agreement", "bars", "curves", "histograms", "projection", "rounded", "table"]
 
 # Stand-ins that matplotlib can draw with, and the style sheet's names that replace them in the SVG.
 INK, MUTED, LINE, CARD = "#010203", "#010204", "#010205", "#010206"
@@ -101,7 +101,7 @@ def curves(history: Sequence[Mapping[str, Any]], best: int) -> list[str]:
 
 
 def _curve(history: Sequence[Mapping[str, Any]], name: str, best: int) -> str:
-    title = name.upper() if name in ("elbo", "kl") else name.capitalize()
+    title = name.upper() if name in ("elbo", "kl") else name.replace("_elbo", " ELBO").capitalize().replace("elbo", "ELBO")
     epochs = [row["epoch"] for row in history]
     parts = {part: [row[f"{part}/{name}"] for row in history] for part in ("train", "validation")}
     shown = next(row for row in history if row["epoch"] == best)
@@ -128,12 +128,21 @@ def _zoom(axis: Axes, values: Sequence[float]) -> None:
     axis.set_ylim(low - room, high + room)
 
 
-def bars(values: Mapping[str, float], label: str) -> str:
-    """Positive numbers on a logarithmic scale, a bar each, with their names and values."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts; the first of each row names it."""
+    cells = ["".join(f"<th>{_quoted(name)}</th>" for name in head)]
+    for first, *others in rows:
+        cells.append(f'<th scope="row">{_quoted(first)}</th>' + "".join(f"<td>{_quoted(text)}</td>" for text in others))
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
+
+
+def bars(values: Mapping[str, float], label: str, *, mark: str | None = None) -> str:
+    """Positive numbers on a logarithmic scale, a bar each, with their names and values; one marked among the others."""
     shown = {name: rounded(value, 3) for name, value in values.items()}
     chart = _Chart("variance", f"{label}: " + ", ".join(map(" ".join, shown.items())), height=0.5 + 0.48 * len(values))
     with chart as axis:
-        axis.barh(range(len(values)), list(values.values()), color=SERIES[: len(values)], height=0.42)
+        colours = SERIES[: len(values)] if mark is None else [SERIES[0] if name == mark else MUTED for name in values]
+        axis.barh(range(len(values)), list(values.values()), color=colours, height=0.42)
         axis.set_xscale("log")
         axis.set_xlim(min(values.values()) / 3, max(values.values()) * 1.5)
         for place, (name, text) in enumerate(shown.items()):
