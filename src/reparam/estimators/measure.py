@@ -58,12 +58,12 @@ class _Jumps(Draw):
 class MeasureValued:
     """Differences of the cost between two laws: ∂E[f]/∂θ = c (E[f(z⁺)] − E[f(z⁻)]), for every parameter of every component.
 
-    Unbiased whatever the cost: it may have steps, and is not differentiated in z. For Normal, Laplace, Exponential, Gamma and
-    Weibull laws (the last two not in their concentration), Uniform, Bernoulli, Categorical, OneHotCategorical, Poisson, Binomial,
-    Geometric, NegativeBinomial and Independent of these; for others once registered with `weak.weak_derivatives`.
+    Unbiased whatever the cost: it may have steps, and is not differentiated in z. For Normal, Laplace, Exponential, Gamma, Uniform
+    and Weibull laws (the last in its scale only), Bernoulli, Categorical, OneHotCategorical, Poisson, Binomial, Geometric,
+    NegativeBinomial and Independent of these; for others once registered with `weak.weak_derivatives`.
 
     Each of `n` samples takes one row, and for each of the D components of an event one more (two for the loc of Normal and
-    Laplace, K − 1 for K categories) for each parameter that needs a gradient:
+    Laplace and the concentration of Gamma, K − 1 for K categories) for each parameter that needs a gradient:
     n (1 + 3 D) rows for Normal. In these all other components are as in the sample. First derivatives only.
 
     Args:

@@ -23,6 +23,8 @@ from torch.distributions import (
 )
 
 from reparam.noise import EXPONENTIAL, Kind, Noise, Source
+from reparam.paths.gamma import exp_as
+from reparam.special.gamma import log_gamma_density, log_gamma_slope
 
 __all__ = ["Drawn", "Jump", "Weak", "both", "given", "one", "weak_derivatives"]
 
@@ -167,7 +169,35 @@ def _(d: Gamma) -> list[Weak]:
         """Gamma(a) minus Gamma(a + 1)."""
         return one(at.other + at.noise(EXPONENTIAL) / d.rate, -d.concentration / d.rate)
 
-    return [(d.rate, rate), (d.concentration, _NONE)]
+    def concentration(at: Drawn) -> Jump:
+        """Above and below exp(ψ(a)), where the slope of the distribution function in a is the same."""
+        a = d.concentration.double()
+        peak = torch.digamma(a)
+        weight = _log_slope(a, peak)
+        up, down = at.pair(EXPONENTIAL)
+        plus, minus = (_where_slope_is(a, peak, weight - e.double(), way) - d.rate.log() for e, way in ((up, 1), (down, -1)))
+        return both(exp_as(plus, at.x.dtype), exp_as(minus, at.x.dtype), weight.exp().to(at.x.dtype))
+
+    return [(d.rate, rate), (d.concentration, concentration)]
+
+
+def _log_slope(a: Tensor, y: Tensor) -> Tensor:
+    """log(−∂P(log X ≤ y)/∂a), X ~ Gamma(a, 1): concave, and greatest at ψ(a), where the derivative of the density in a is zero."""
+    return log_gamma_slope(a, y).log() + log_gamma_density(a, y)
+
+
+def _where_slope_is(a: Tensor, peak: Tensor, level: Tensor, way: int) -> Tensor:
+    """Where `_log_slope` is at the level, above (+1) or below (−1) its peak: Newton's method, the derivative is (ψ − y)/slope."""
+    fall = _log_slope(a, peak) - level
+    y = peak + way * (2 * fall * log_gamma_slope(a, peak)).sqrt()
+    if way > 0:  # a start that is not so far out that only the exponential is seen there
+        y = torch.maximum(torch.minimum(y, torch.log(a + (2 * a * fall).sqrt() + fall + 6)), peak)
+    for _ in range(14 if way > 0 else 8):
+        slope = log_gamma_slope(a, y)
+        step = (slope.log() + log_gamma_density(a, y) - level) * slope / (peak - y)
+        further = y - step
+        y = torch.where(way * (further - peak) > 0, further, (y + peak) / 2)
+    return y
 
 
 @weak_derivatives.register

@@ -46,6 +46,17 @@ def step(x):
     return (x > K).double()
 
 
+def logarithm(x):
+    return x.log()
+
+
+def exact_gamma_step(a):
+    """P(X > K) of Gamma(a, 2), by a sum of density over a grid of log x, differentiable in a."""
+    y = torch.linspace(math.log(K), 5.0, 20_001, dtype=torch.float64).reshape(-1, *(1,) * a.dim())
+    density = torch.exp(a * (y + math.log(2)) - 2 * y.exp() - torch.lgamma(a))
+    return torch.trapezoid(density, y, dim=0)
+
+
 def normals(loc, scale):
     return Independent(Normal(loc, scale), 1)
 
@@ -112,6 +123,20 @@ ROWS = {
         (1.5,),
         lambda x: x**2,
         {"exact": lambda rate: 2.5 * 3.5 / rate**2},
+    ),
+    "MeasureValued, Gamma, concentration": Row(
+        rp.MeasureValued(),
+        Gamma,
+        (1.3, 1.5),
+        logarithm,
+        {"exact": lambda a, rate: torch.digamma(a) - rate.log(), "draws": 8_000, "detects": 0.2},
+    ),
+    "MeasureValued, Gamma, concentration, parts apart": Row(
+        rp.MeasureValued(coupled=False),
+        lambda a: Gamma(a, torch.full_like(a, 2.0)),
+        (1.0,),
+        step,
+        {"exact": exact_gamma_step, "draws": 8_000},
     ),
     "MeasureValued, Weibull": Row(
         rp.MeasureValued(),
