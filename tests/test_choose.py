@@ -205,6 +205,7 @@ MIXES = {
         2,
     ),
     "jumps": ({"z": rp.Pathwise(), "k": rp.StochasticTriple(), "b": rp.Enumerate(), "c": rp.MeasureValued()}, 2),
+    "controls": ({"z": rp.Pathwise(), "k": rp.MeasureValued(), "b": rp.ARM(), "c": rp.REBAR(0.5)}, 2),
     "chosen": ({}, 2),
 }
 

@@ -118,11 +118,15 @@ def _binomial(q: Binomial, value: Tensor) -> Tensor:
     n, k, given = q.total_count.double(), value.double(), q._param.double()
     left = (n - k).clamp(min=0)
     ways = torch.lgamma(n + 1) - torch.lgamma(left + 1) - torch.lgamma(k + 1)
-    if _given_probs(q):
-        log_p = ways + torch.xlogy(k, given) + torch.xlogy(left, 1 - given)
+    if not _given_probs(q):
+        p = (ways + k * logsigmoid(given) + left * logsigmoid(-given)).exp()
     else:
-        log_p = ways + k * logsigmoid(given) + left * logsigmoid(-given)
-    return torch.where(k <= n, log_p, -torch.inf).exp().to(q._param.dtype)
+        inside = (given > 0) & (given < 1)
+        safe = torch.where(inside, given, 0.5)
+        # At the ends logarithms have no slope; there only counts within one of the certain one matter, whose ways are few.
+        certain = ways.clamp(max=300.0).exp() * given**k * (1 - given) ** left
+        p = torch.where(inside, (ways + k * safe.log() + left * torch.log1p(-safe)).exp(), certain)
+    return torch.where(k <= n, p, 0.0).to(q._param.dtype)
 
 
 def _given_probs(q: Bernoulli | Binomial | Categorical) -> bool:
