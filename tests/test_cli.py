@@ -23,13 +23,13 @@ TINY = ["train", "vae", "--hidden", "16", "--latent_dim", "2", "--importance_sam
 def test_help_names_every_command(cli, words):
     code, out, error = cli(*words)
     assert (code, error) == (0, "")
-    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "report", "list", "paths"):
+    for command in ("train", "evaluate", "sample", "reconstruct", "encode", "report", "list", "compare", "paths"):
         assert re.search(rf"^  {command} +\w", out, re.MULTILINE), command
     assert max(map(len, out.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "train vae", "evaluate", "sample", "reconstruct", "encode", "report", "list", "paths"]
+    "command", ["train", "train vae", "evaluate", "sample", "reconstruct", "encode", "report", "list", "compare", "paths"]
 )
 def test_each_command_has_help(cli, command):
     code, out, error = cli(*command.split(), "--help")
@@ -45,7 +45,7 @@ def test_version(cli):
     ("words", "pattern"),
     [
         (["evalute"], r"there is no command evalute: did you mean evaluate\?$"),
-        (["zzz"], r"there is no command zzz: there are train, evaluate, sample, reconstruct, encode, report, list, paths$"),
+        (["zzz"], r"there is no command zzz: there are train, evaluate, sample, reconstruct, encode, report, list, compare, paths$"),
         (["--hlep"], r"there is no command --hlep"),
         (["train"], r"MODEL is missing: reparam train MODEL \[flags\], where MODEL is vae$"),
         (["train", "--epochs", "3"], r"MODEL is missing"),

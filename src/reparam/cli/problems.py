@@ -155,7 +155,7 @@ def _find(name: str, module: str, function: str) -> Any:
     finally:
         sys.path.remove(here)
     if not callable(found):
-        raise BadInputError(f"{name}: {module} has no function {function or 'of that name'}: give MODULE:FUNCTION")
+        raise BadInputError(f"{name}: {module} has no function {function}: give MODULE:FUNCTION")
     return found
 
 

@@ -17,8 +17,9 @@ from reparam.diagnostics.tally import Tally, take
 from reparam.diagnostics.truth import Truth, exactly, find_truth, flat, long_run, unit
 from reparam.diagnostics.words import recommendation, table, warnings
 from reparam.estimators import expect
-from reparam.estimators.estimator import check_rows
+from reparam.estimators.estimator import check_cost, check_rows
 from reparam.noise import Antithetic, Source
+from reparam.paths import sample
 from reparam.paths.parameters import check_distribution
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ def diagnose(
         torch.autograd.grad(loss(candidate)().sum(), tensors, retain_graph=True, allow_unused=True)
 
     if estimators is None:
+        value = sample(q, (n,))
+        check_cost(f(value), value.shape[:1], q.batch_shape)  # a fault of the cost is no reason to leave estimators out
         entries, left_out = candidates(trial)
     else:
         entries, left_out = named(estimators), {}
