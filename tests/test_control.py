@@ -223,6 +223,39 @@ def test_rows_that_are_shared_between_those_of_a_node_before(estimator):
         assert verdict, verdict
 
 
+class TestGraph:
+    """A coin, and three coins that depend on it."""
+
+    @staticmethod
+    def run(first, then, m, n=1):
+        a = torch.full((m,), 0.3, dtype=torch.float64, requires_grad=True)
+        b = torch.full((m, 3), 0.1, dtype=torch.float64, requires_grad=True)
+
+        def model(sample):
+            x = sample("x", Bernoulli(logits=a))
+            z = sample("z", coins(b * (1 + x.unsqueeze(-1))))
+            return (z.sum(-1) - 1.2 * x - 0.3) ** 2
+
+        value = rp.graph(model, estimators={"x": first, "z": then}, n={"z": n}, batch_shape=(m,), source=fresh())
+        return value, a, b
+
+    def test_parts_that_learn(self):
+        t, scale, net = double(0.5).requires_grad_(), double(1.0).requires_grad_(), Net()
+        value, a, b = self.run(rp.REBAR(t, scale), rp.RELAX(net, 0.5), 50_000)
+        of_a, of_b, *learned = torch.autograd.grad(value.sum(), (a, b, t, scale, net.a, net.b, net.c))
+        assert all(slope.abs().max() > 0 for slope in learned)
+        exact, a, b = self.run(rp.Enumerate(), rp.Enumerate(), 1)
+        for found, wanted in zip((of_a, of_b[:, 1]), torch.autograd.grad(exact.sum(), (a, b)), strict=True):
+            verdict = mean_test(found, wanted.flatten()[0].item())
+            assert verdict.detectable < 0.2
+            assert verdict, verdict
+
+    def test_nodes_after_that_have_first_derivatives_only(self):
+        assert self.run(rp.REBAR(0.5), rp.DisARM(), 5, n=2)[0].isfinite().all()
+        with pytest.raises(NotImplementedError, match="first derivatives only"):
+            self.run(rp.REBAR(0.5, double(1.0).requires_grad_()), rp.DisARM(), 5, n=2)
+
+
 @pytest.mark.parametrize("law", [lambda w: Independent(Bernoulli(logits=w), 1), lambda w: OneHotCategorical(logits=w)])
 def test_extreme_logits(law):
     t, scale = torch.tensor(0.1, requires_grad=True), torch.tensor(1.0, requires_grad=True)

@@ -36,7 +36,8 @@ class REBAR:
     Temperature and scale are learned where they are tensors that require a gradient: the optimiser that they are given to
     descends the variance of the gradient in the logits, whether the cost is minimised or maximised. Such a
     temperature must stay positive: keep its logarithm, and make the estimator anew in each step, `rp.REBAR(log_t.exp(), scale)`.
-    Learned parts do not go through `torch.func` and `torch.compile`.
+    Learned parts do not go through `torch.func` and `torch.compile`, nor in a graph through later nodes that have first
+    derivatives only, such as those of `DisARM`.
 
     Args:
         temperature: a positive number or tensor of one.
