@@ -56,6 +56,13 @@ def test_a_certain_binomial_has_the_right_slope():
     assert torch.allclose(torch.autograd.grad(value.sum(), p)[0], torch.full((2,), 4.0, dtype=torch.float64))
 
 
+def test_a_rate_of_zero_has_the_right_slope():
+    rate = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+    value = rp.expect(lambda z: z + 2, Poisson(rate), estimator=rp.Enumerate(tail=1e-9))
+    assert value == 2
+    assert torch.autograd.grad(value, rate)[0] == 1
+
+
 def test_single_precision_of_a_large_rate():
     # Torch's log-density of a float32 Poisson is off by 1e-2 here: a difference of terms of 1e5.
     rate = torch.tensor(1e4, requires_grad=True)

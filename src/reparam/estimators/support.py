@@ -105,6 +105,9 @@ def probabilities(q: Distribution, value: Tensor) -> Tensor:
         return p.expand(value.shape + p.shape[-1:]).gather(-1, value.unsqueeze(-1)).squeeze(-1)
     if isinstance(q, Binomial):
         return _binomial(q, value)
+    if isinstance(q, Poisson):
+        rate, k = q.rate.double(), value.double()
+        return _power(-rate - torch.lgamma(k + 1), rate, k).to(q.rate.dtype)
     if is_countable(q):
         # Differences of large terms: in double.
         log_p: Tensor = map_parameters(q, Tensor.double).log_prob(value.double())
@@ -118,15 +121,21 @@ def _binomial(q: Binomial, value: Tensor) -> Tensor:
     n, k, given = q.total_count.double(), value.double(), q._param.double()
     left = (n - k).clamp(min=0)
     ways = torch.lgamma(n + 1) - torch.lgamma(left + 1) - torch.lgamma(k + 1)
-    if not _given_probs(q):
-        p = (ways + k * logsigmoid(given) + left * logsigmoid(-given)).exp()
+    if _given_probs(q):
+        often = given > 0.5
+        rare = torch.where(often, 1 - given, given)
+        p = _power(ways + torch.where(often, k, left) * torch.log1p(-rare), rare, torch.where(often, left, k))
     else:
-        inside = (given > 0) & (given < 1)
-        safe = torch.where(inside, given, 0.5)
-        # At the ends logarithms have no slope; there only counts within one of the certain one matter, whose ways are few.
-        certain = ways.clamp(max=300.0).exp() * given**k * (1 - given) ** left
-        p = torch.where(inside, (ways + k * safe.log() + left * torch.log1p(-safe)).exp(), certain)
+        p = (ways + k * logsigmoid(given) + left * logsigmoid(-given)).exp()
     return torch.where(k <= n, p, 0.0).to(q._param.dtype)
+
+
+def _power(log_scale: Tensor, base: Tensor, k: Tensor) -> Tensor:
+    """The product exp(log_scale) baseᵏ, with its first two derivatives where the base is zero; there only k ≤ 2 counts."""
+    inside = base > 0
+    b = torch.where(inside, 0.0, base)
+    certain = log_scale.clamp(max=300.0).exp() * torch.where(k < 1, 1.0, torch.where(k < 2, b, torch.where(k < 3, b * b, 0.0)))
+    return torch.where(inside, (log_scale + k * torch.where(inside, base, 1.0).log()).exp(), certain)
 
 
 def _given_probs(q: Bernoulli | Binomial | Categorical) -> bool:
