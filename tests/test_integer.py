@@ -57,6 +57,12 @@ def test_rows_without_slices_and_of_every_component():
     assert rp.StochasticTriple(every=True).draw(q, 6, fresh()).value.shape[0] == 6 * 7
 
 
+def test_as_many_samples_as_components_move_each_of_them_once():
+    q = Independent(Poisson(torch.ones(3, 5, dtype=torch.float64, requires_grad=True)), 1)
+    x, *moved = TRIPLE.draw(q, 10, fresh()).value.split(10)
+    assert torch.equal((torch.stack(moved) != x).any(0).sum(0), torch.full((3, 5), 2))
+
+
 LAWS = {
     "Poisson": (Poisson, (1e-20, 0.3, 4.0, 1e4), lambda t: t),
     "Binomial": (lambda p: Binomial(7, p), (0.0, 1e-20, 0.4, 1.0), lambda p: 7 * p),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import ClassVar
 
@@ -40,8 +40,9 @@ class StochasticTriple:
     no variance, a smooth one little, as the slices lie around one mode; and a step of the cost, which a change by one would seldom
     meet among many counts, is met.
 
-    Of an event of several components, one moves in each sample, chosen by its weight: each of `n` samples takes three rows however
-    many there are (two for coins, K for K categories). Unbiased; first derivatives only.
+    Of an event of several components, one moves in each sample, chosen by its weight, and as evenly over the samples as can be:
+    each of `n` samples takes three rows however many there are (two for coins, K for K categories). Unbiased; first derivatives
+    only.
 
     Args:
         slices: whether differences are averaged over slices; without, each sample takes two rows, as in `MeasureValued`.
@@ -106,7 +107,8 @@ class _Differences:
         end = self._farthest(torch.maximum(y, mode), level, +1, widest) + 1
         weight = self.weight.double() / (end - low).clamp(min=1)
         end = end.clamp(max=self.largest)
-        return both(end.to(at.x.dtype), low.to(at.x.dtype), weight.to(at.x.dtype))
+        jump = both(end.to(at.x.dtype), low.to(at.x.dtype), weight.to(at.x.dtype))
+        return replace(jump, power=self.weight.to(at.x.dtype))
 
     def _mass(self, k: Tensor) -> Tensor:
         return torch.where(k < 0, -math.inf, self.log_mass(k.clamp(min=0)))

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.forward_ad import unpack_dual
-from torch.distributions import Categorical, Distribution, Independent, OneHotCategorical
+from torch.distributions import Distribution, Independent, OneHotCategorical
 from torch.nn.functional import one_hot
 
 from reparam.estimators.estimator import Draw
 from reparam.estimators.surrogate import first_order
 from reparam.estimators.weak import Drawn, Jump, Weak, weak_derivatives
-from reparam.noise import Source
+from reparam.noise import UNIFORM, Noise, Source
 from reparam.paths import sample
 
 __all__ = ["MeasureValued", "draw_jumps", "weigh_jumps"]
@@ -150,10 +150,11 @@ def _split(theta: Tensor, jump: Jump, x: Tensor, source: Source | None, *, choos
     chance = None if jump.chance is None else flattened(jump.chance)
     into = None if jump.into is None else flattened(jump.into)
     if choose and size > 1:
-        power = weight.abs().sum(0).mean(0)
-        power = torch.where(power.sum(-1, keepdim=True) > 0, power, 1.0)
+        power = weight.abs().sum(0).mean(0) if jump.power is None else jump.power.abs().expand(jump.z.shape[2:]).reshape(flat[2:])
+        power = torch.where(power.sum(-1, keepdim=True) > 0, power, 1.0).double()
         p = power / power.sum(-1, keepdim=True)
-        chosen = one_hot(sample(Categorical(probs=p, validate_args=False), x.shape[:1], source=source), size).bool()
+        chosen = one_hot(_in_turn(p, x.shape[0], source), size).bool()
+        p = p.to(weight.dtype)
         moving = chosen.unsqueeze(0)
         counts, share = torch.where(chosen, 1 / p, 0.0), chosen.to(p.dtype)
     else:
@@ -161,6 +162,18 @@ def _split(theta: Tensor, jump: Jump, x: Tensor, source: Source | None, *, choos
         counts, share = weight.new_ones(1), weight.new_full((1,), 1 / max(size, 1))
     moved = torch.where(moving, z.unsqueeze(1), x).flatten(0, 2)
     return _Split(theta, len(z), len(moving), weight, chance, into, counts, share), moved
+
+
+def _in_turn(p: Tensor, n: int, source: Source | None) -> Tensor:
+    """Samples of an index, n of probabilities p each, as even as can be: at (k + u)/n of the distribution function."""
+
+    def uniform(rows: int) -> Tensor:
+        return Noise(UNIFORM, p.shape[:-1], p.dtype, p.device).draw((rows,), source=source)
+
+    # In random order: the samples that p may have come from are not to know which part of it is theirs.
+    at = (uniform(n).argsort(0) + uniform(1)) / n
+    sums = p.cumsum(-1)
+    return (at.unsqueeze(-1) > sums / sums[..., -1:]).sum(-1)
 
 
 def weigh_jumps(draw: Draw, cost: Tensor) -> Tensor:

@@ -39,12 +39,14 @@ class Jump:
         into: where θ has one dimension more, `batch + (K,)`: the entry that each difference belongs to, of the shape of `z`.
         chance: where the jumps lead to all other values there are, the probability of each, of the shape of `z`; the cost's mean
             over the component is then exact.
+        power: by which a component is chosen where only one moves, of the shape of the batch; the size of the weights by default.
     """
 
     z: Tensor
     weight: Tensor
     into: Tensor | None = None
     chance: Tensor | None = None
+    power: Tensor | None = None
 
 
 @dataclass(frozen=True)
