@@ -37,9 +37,11 @@ class Quadrature:
     """The sum Σ w_i f(z_i) over fixed nodes of a continuous law, with the gradient Σ w_i f(z_i) ∇ log q(z_i): no variance.
 
     The nodes are the law's quantiles at even steps of a standard normal, weighed by the normal density: the trapezoidal rule,
-    whose error falls exponentially in the number of nodes for analytic costs and as 1 / nodes for costs with steps. Derivatives
-    of every order. The rows are the nodes, whatever `n` is. A batch is integrated element by element, so the cost must keep the
-    batch dimensions; an event of k components (`Independent`) has the product of their nodes, nodes^k rows.
+    whose error falls exponentially in the number of nodes for analytic costs, and as 1 / nodes for costs with steps and laws
+    with wide gaps between their modes. Derivatives of every order.
+
+    The rows are the nodes, whatever `n` is. A batch is integrated element by element, so the cost must keep the batch
+    dimensions; an event of k components (`Independent`) has the product of their nodes, nodes^k rows.
 
     Args:
         nodes: for each component. By default 1024 for one, and as many as 65536 rows allow for up to four.
