@@ -31,7 +31,9 @@ class REBAR:
         log q(b) (f(b) − η f(s̃)) + η (f(s) − f(s̃)),
 
     unbiased for every τ and scale η, also in what else f depends on; so are second derivatives, where f has them between the values
-    of the law. The cost is evaluated at all three: n samples are 3 n rows. With `scale=0` it is `Score()`.
+    of the law. The cost is evaluated at all three: n samples are 3 n rows. For n ≥ 2 the mean of f(b) − η f(s̃) over the other
+    samples is a baseline, unless the rows of the source depend on each other. So with `scale=0` it is `LeaveOneOut()`, or `Score()`
+    for one sample.
 
     Temperature and scale are learned where they are tensors that require a gradient: the optimiser that they are given to
     descends the variance of the gradient in the logits, whether the cost is minimised or maximised. Such a
@@ -81,8 +83,9 @@ class RELAX:
 
         log q(b) (f(b) − c(s̃)) + c(s) − c(s̃),
 
-    unbiased for every surrogate r; so are second derivatives, where c has them. With the `scale` η = 0 of the default
-    f is evaluated at the n hard values only, and may be a black box of them; otherwise at 3 n rows, as `REBAR` does.
+    unbiased for every surrogate r; so are second derivatives, where c has them. Other samples give a baseline, as in `REBAR`. With
+    the `scale` η = 0 of the default f is evaluated at the n hard values only, and may be a black box of them; otherwise at 3 n
+    rows, as `REBAR` does.
 
     The surrogate is trained by the optimiser that its parameters are given to: it descends the variance of the gradient in the
     logits, whether the cost is minimised or maximised; so do temperature and scale, where they are tensors that
@@ -144,8 +147,8 @@ class LAX:
         log q(x) (f(x) − c(x)) + c(g(θ, ε)),
 
     x constant in the first term: unbiased for every surrogate c and every f, a black box or one with steps too. It is `Pathwise`
-    where c = f and `Score` where c = 0. The surrogate is trained as that of `RELAX`, by the variance in the tensors that the
-    law is made of. Learned parts do not go through `torch.func` and `torch.compile`.
+    where c = f, and where c = 0 `LeaveOneOut`, or `Score` for one sample. The surrogate is trained as that of `RELAX`, by the
+    variance in the tensors that the law is made of. Learned parts do not go through `torch.func` and `torch.compile`.
 
     Args:
         surrogate: an `nn.Module` or function c, from samples `rows + batch + event` to `rows + batch`; each element of the
@@ -187,6 +190,7 @@ class LAX:
             q.log_prob(value),
             soft=torch.cat([x, value]),
             parameters=tuple(t for t in made_of if t.requires_grad),
+            independent=getattr(source, "independent", True),
         )
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
@@ -204,4 +208,12 @@ def _relaxed_draw(
     # A category that cannot come has a score of minus infinity, of which there is no derivative in the temperature.
     soft = softened(law, scores.clamp(min=-1e9), own).to(law.logits.dtype)
     rows = torch.cat([value, soft]) if soft_rows else value
-    return Controlled(rows, q.batch_shape, law.joint(law.log_prob(index)), soft=soft, parameters=(law.logits,), temperature=own)
+    return Controlled(
+        rows,
+        q.batch_shape,
+        law.joint(law.log_prob(index)),
+        soft=soft,
+        parameters=(law.logits,),
+        temperature=own,
+        independent=getattr(source, "independent", True),
+    )

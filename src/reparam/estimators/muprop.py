@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from reparam.estimators.estimator import Draw, sum_to_cost
 from reparam.estimators.factors import factors
 from reparam.estimators.surrogate import magic
+from reparam.estimators.variate import others
 from reparam.noise import Source
 from reparam.paths import sample
 
@@ -20,10 +21,17 @@ __all__ = ["MuProp"]
 
 @dataclass(frozen=True)
 class _WithMean(Draw):
-    """Attributes: mean: of the law, `batch + event`; event_dim: how many of its dimensions are event."""
+    """A draw whose last row is the mean.
+
+    Attributes:
+        mean: of the law, `batch + event`, differentiable.
+        event_dim: how many of its dimensions are event.
+        independent: whether the rows are, of each other.
+    """
 
     mean: Tensor | None = None
     event_dim: int = 0
+    independent: bool = True
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,8 @@ class MuProp:
         log q(b) (f(b) − f(μ) − f′(μ)·(b − μ)) + f′(μ)·μ,
 
     μ constant in the first term and f(μ), f′(μ) in all: unbiased, as are second derivatives. The cost is evaluated at n values
-    and at the mean, n + 1 rows. It takes the slope of the cost, so neither `torch.func` nor `torch.compile` goes through it.
+    and at the mean, n + 1 rows. For n ≥ 2 the other samples give a baseline besides, as in `REBAR`. It takes the slope of the
+    cost, so neither `torch.func` nor `torch.compile` goes through it.
 
     Raises:
         NotImplementedError: for a law that is not made of coins or one-hot choices.
@@ -60,7 +69,14 @@ class MuProp:
         mean = law.logits.sigmoid() if law.kind == "coins" else law.logits.softmax(-1)
         # A leaf of its own in the rows: the slope of the cost there is asked for, and the cost does not move with it.
         rows = torch.cat([value, mean.detach().unsqueeze(0)]).requires_grad_(torch.is_grad_enabled())
-        return _WithMean(rows, q.batch_shape, law.joint(law.log_prob(law.index(value))), mean=mean, event_dim=len(q.event_shape))
+        return _WithMean(
+            rows,
+            q.batch_shape,
+            law.joint(law.log_prob(law.index(value))),
+            mean=mean,
+            event_dim=len(q.event_shape),
+            independent=getattr(source, "independent", True),
+        )
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
         if not isinstance(draw, _WithMean) or draw.mean is None or draw.log_prob is None:
@@ -87,4 +103,5 @@ class MuProp:
 
         tangent = middle + along(value - mean.detach())
         one = magic(draw.log_prob, hard)
-        return (hard * one + (tangent - tangent * one) + along((mean - mean.detach()).unsqueeze(0))).mean(0)
+        baseline = tangent + others(hard - tangent, draw.independent)
+        return (hard * one + baseline * (1 - one) + along((mean - mean.detach()).unsqueeze(0))).mean(0)

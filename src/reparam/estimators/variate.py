@@ -13,7 +13,7 @@ from torch.func import functional_call
 from reparam.estimators.estimator import Draw, sum_to_cost
 from reparam.estimators.surrogate import descend, magic
 
-__all__ = ["Controlled", "Surrogate", "apart", "check_scale", "check_surrogate", "controlled"]
+__all__ = ["Controlled", "Surrogate", "apart", "check_scale", "check_surrogate", "controlled", "others"]
 
 Surrogate = Callable[[Tensor], Tensor]
 
@@ -26,11 +26,13 @@ class Controlled(Draw):
         soft: values that follow the parameters, then as many that do so given the rows, `2 n + batch + event`.
         parameters: the gradient in them is what has the variance.
         temperature: the soft values are made with it; a leaf of its own where it is learned.
+        independent: whether the rows are, of each other.
     """
 
     soft: Tensor | None = None
     parameters: tuple[Tensor, ...] = ()
     temperature: float | Tensor = 1.0
+    independent: bool = True
 
 
 def controlled(
@@ -58,8 +60,16 @@ def controlled(
     free, tied = control.chunk(2)
     # The value is that of the hard rows: the control variate, whose mean is zero, would only add noise to it.
     one = magic(draw.log_prob, hard)
-    value = (hard * one + ((free - tied * one) - (free - tied).detach())).mean(0)
+    baseline = others(hard - tied, draw.independent) * (1 - one)
+    value = (hard * one + baseline + ((free - tied * one) - (free - tied).detach())).mean(0)
     return _training(value, draw.parameters, {name: pairs for name, pairs in learned.items() if pairs})
+
+
+def others(residual: Tensor, independent: bool) -> Tensor:
+    """The mean over the other rows, a baseline for each row where it is independent of them; otherwise zero."""
+    if len(residual) < 2 or not independent:
+        return torch.zeros_like(residual)
+    return (residual.sum(0, keepdim=True) - residual) / (len(residual) - 1)
 
 
 def _surrogate_of(surrogate: Surrogate, parameters: dict[str, Tensor], draw: Controlled, cost: Tensor) -> Tensor:
