@@ -65,10 +65,9 @@ class Drawn:
     coupled: bool
     source: Source | None
 
-    def noise(self, kind: Kind, *, dtype: torch.dtype | None = None) -> Tensor:
+    def noise(self, kind: Kind) -> Tensor:
         """Noise of the shape of `x`, independent of what was drawn before."""
-        each = Noise(kind, self.x.shape[1:], self.x.dtype if dtype is None else dtype, self.x.device)
-        return each.draw(self.x.shape[:1], source=self.source)
+        return Noise(kind, self.x.shape[1:], self.x.dtype, self.x.device).draw(self.x.shape[:1], source=self.source)
 
     def pair(self, kind: Kind) -> tuple[Tensor, Tensor]:
         """Noise for two parts: twice the same where they are coupled."""
