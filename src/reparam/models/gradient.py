@@ -14,6 +14,8 @@ from reparam.errors import BadInputError
 from reparam.estimators import (
     ARM,
     ARSM,
+    REBAR,
+    RELAX,
     DisARM,
     Estimator,
     GumbelRao,
@@ -21,6 +23,7 @@ from reparam.estimators import (
     LeaveOneOut,
     MeasureValued,
     MovingAverage,
+    MuProp,
     Pathwise,
     ReinMax,
     Score,
@@ -58,6 +61,31 @@ class Named:
     learned: Callable[[torch.Size, int], nn.Module] | None = None
 
 
+class _Control(nn.Module):
+    """REBAR's temperature, relative to the one that is set, and its scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, temperature: float) -> tuple[Tensor, Tensor]:
+        return temperature * self.log_temperature.exp(), self.scale
+
+
+class _Surrogate(nn.Module):
+    """What RELAX adds to the relaxed cost: a number for each latent sample."""
+
+    def __init__(self, event: torch.Size) -> None:
+        super().__init__()
+        self.dims = len(event)
+        self.net = mlp((event.numel(), 100, 1), "tanh")
+
+    def forward(self, z: Tensor) -> Tensor:
+        value: Tensor = self.net(z.flatten(-self.dims)).squeeze(-1)
+        return value
+
+
 def _net(_: torch.Size, inputs: int) -> nn.Module:
     """The expected cost of a datum (NVIL, arXiv:1402.0030)."""
     return mlp((inputs, 100, 1), "tanh")
@@ -74,8 +102,11 @@ ESTIMATORS: dict[str, Named] = {
     "gumbel_softmax": Named(lambda t, _, x: GumbelSoftmax(t), tempered=True, soft=True),
     "leave_one_out": Named(lambda t, _, x: LeaveOneOut(), latents=_EVERY, rows=2),
     "measure_valued": Named(lambda t, _, x: MeasureValued(), latents=_EVERY),
+    "muprop": Named(lambda t, _, x: MuProp()),
     "pathwise": Named(lambda t, _, x: Pathwise(), latents=("normal",)),
+    "rebar": Named(lambda t, own, x: REBAR(*own(t)), tempered=True, learned=lambda event, inputs: _Control()),
     "reinmax": Named(lambda t, _, x: ReinMax(t), tempered=True),
+    "relax": Named(lambda t, own, x: RELAX(own, t, scale=1.0), tempered=True, learned=lambda event, inputs: _Surrogate(event)),
     "score": Named(lambda t, average, x: Score(average), latents=_EVERY, learned=lambda event, inputs: MovingAverage()),
     "score_learned": Named(lambda t, net, x: Score(net(x.flatten(1)).squeeze(-1)), latents=_EVERY, learned=_net),
     "st_gumbel": Named(lambda t, _, x: GumbelSoftmax(t, hard=True), tempered=True),

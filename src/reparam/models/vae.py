@@ -40,8 +40,10 @@ class Config:
         latent_dim: number of latent variables.
         categories: of each latent, for categorical.
         objective: what is maximised: elbo; or a bound from several samples, iwae, dreg or stl for normal latents, vimco for others.
-        estimator: of the gradient through the latents, for elbo: one of reparam.models.gradient.ESTIMATORS. By default pathwise for
-            normal and disarm for others.
+        estimator: of the gradient through the latents, for elbo. For normal: pathwise (the default), score, score_learned,
+            leave_one_out, measure_valued. For bernoulli and categorical: disarm (the default), score, score_learned,
+            leave_one_out, rebar, relax, muprop, measure_valued, stochastic_triple; biased: gumbel_softmax, st_gumbel, gumbel_rao,
+            straight_through, reinmax. For bernoulli also arm, for categorical arsm.
         samples: of the latents of each datum at a step; by default the fewest that the estimator takes, 5 for an objective of
             several.
         temperature: of a relaxation, or of what else the estimator has one for.
