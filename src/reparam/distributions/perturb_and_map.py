@@ -120,4 +120,10 @@ class PerturbAndMAP(Discrete):
 def perturb_and_map_steps(d: PerturbAndMAP) -> Path:
     """The solution at the noisy scores."""
     noisy = path(d.perturbed)
-    return Path(noisy.noise, lambda eps: d.solve(noisy.push(eps)))
+    fast = noisy.sample
+    return Path(
+        noisy.noise,
+        lambda eps: d.solve(noisy.push(eps)),
+        None,
+        None if fast is None else lambda rows, generator: d.solve(fast(rows, generator)),
+    )
