@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import (
     Bernoulli,
+    Binomial,
     Categorical,
     Distribution,
     Geometric,
@@ -72,8 +73,10 @@ def test_of_coins():
 
 
 def test_of_counts():
-    for q in (Poisson(3.0), Geometric(0.3), NegativeBinomial(3.0, 0.4)):
-        assert [name(q, n) for n in (1, 4)] == ["Score", "LeaveOneOut"]
+    for q in (Poisson(3.0), Geometric(0.3), NegativeBinomial(3.0, 0.4), Binomial(100, 0.3)):
+        assert [name(q, n) for n in (1, 4)] == ["StochasticTriple", "StochasticTriple"]
+    # Of several counts at once one moves in a sample, and all have the score of each row.
+    assert [name(Independent(Poisson(torch.ones(20)), 1), n) for n in (1, 4)] == ["Score", "LeaveOneOut"]
     mixture = MixtureSameFamily(Categorical(torch.ones(3)), Poisson(torch.ones(3)))
     assert name(mixture, 4) == "LeaveOneOut"
 
@@ -82,8 +85,10 @@ def test_in_words():
     assert str(rp.choose(COINS, 2)) == (
         "Independent(Bernoulli): DisARM, because it is made of coins, and rows in opposite pairs vary less than others"
     )
-    assert str(rp.choose(Poisson(3.0))).endswith("no sample is differentiable; two or more rows would lower the variance")
-    assert "rows that depend on each other are no baselines" in str(rp.choose(Poisson(3.0), 4, rp.Antithetic()))
+    counts = Independent(Poisson(torch.ones(20)), 1)
+    assert str(rp.choose(counts)).endswith("no sample is differentiable; two or more rows would lower the variance")
+    assert "rows that depend on each other are no baselines" in str(rp.choose(counts, 4, rp.Antithetic()))
+    assert "it counts" in str(rp.choose(Poisson(3.0)))
     assert "has no differentiable sampler" in str(rp.choose(Shut(), 4))
 
 

@@ -259,8 +259,10 @@ def test_choice_is_explained():
     assert str(rp.choose(Bernoulli(0.3))) == "Bernoulli: Enumerate, because its 2 values can be summed exactly"
     assert isinstance(rp.choose(Normal(0.0, 1.0)).estimator, rp.Pathwise)
     assert isinstance(rp.choose(Independent(Normal(torch.zeros(3), 1.0), 1)).estimator, rp.Pathwise)
-    assert isinstance(rp.choose(Poisson(3.0), n=4).estimator, rp.LeaveOneOut)
-    assert isinstance(rp.choose(Poisson(3.0)).estimator, rp.Score)
+    assert isinstance(rp.choose(Poisson(3.0), n=4).estimator, rp.StochasticTriple)
+    counts = Independent(Poisson(torch.full((20,), 3.0)), 1)
+    assert isinstance(rp.choose(counts, n=4).estimator, rp.LeaveOneOut)
+    assert isinstance(rp.choose(counts).estimator, rp.Score)
     large = Independent(Bernoulli(torch.full((20,), 0.5)), 1)
     assert isinstance(rp.choose(large, n=4).estimator, rp.LeaveOneOut)
     # Gamma has torch's own differentiable sampler, von Mises has none.
@@ -427,7 +429,7 @@ class TestSources:
         q = Normal(torch.zeros(3), 1.0)
         with pytest.raises(ValueError, match="depend on each other"):
             rp.expect(lambda z: z, q, estimator=rp.LeaveOneOut(), n=2, source=source)
-        assert isinstance(rp.choose(Poisson(3.0), 4, source).estimator, rp.Score)
+        assert isinstance(rp.choose(Independent(Poisson(torch.ones(20)), 1), 4, source).estimator, rp.Score)
 
 
 class TestCorners:
