@@ -64,7 +64,8 @@ class MeasureValued:
 
     Each of `n` samples takes one row, and for each of the D components of an event one more (two for the loc of Normal and
     Laplace and the concentration of Gamma, K − 1 for K categories) for each parameter that needs a gradient:
-    n (1 + 3 D) rows for Normal. In these all other components are as in the sample. First derivatives only.
+    n (1 + 3 D) rows for Normal. In these all other components are as in the sample. First derivatives only. In float32 counts
+    above 2^24 have no neighbour to jump to: use float64 for these, or `StochasticTriple`, which jumps further.
 
     Args:
         coupled: whether the two parts of a continuous law share their noise, which is mostly better: close to each other, they
