@@ -219,3 +219,38 @@ def test_settings_from_a_file_train(cli, tmp_path):
     assert cli("train", "vae", "--config", file, "--out", tmp_path / "run")[0] == 0
     record = Run.open(tmp_path / "run").record
     assert (record["training"]["learning_rate"], record["model"]["config"]["hidden"]) == (0.01, [8])
+
+
+@pytest.mark.parametrize(
+    ("flags", "tables"),
+    [
+        (["--latent", "bernoulli", "--estimator", "disarm"], {"probability": (180, 2)}),
+        (["--latent", "categorical", "--categories", "3", "--estimator", "gumbel_softmax"], {"probability": (180, 2, 3)}),
+    ],
+)
+def test_discrete_latents_from_end_to_end(cli, tmp_path, flags, tables):
+    run = tmp_path / "run"
+    code, _, error = cli(*TINY, "--epochs", 1, "--out", run, *flags)
+    assert code == 0, error
+    assert ("relaxed_elbo" in error) == ("gumbel_softmax" in flags)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "How noisy the gradient is" in page
+    assert f"{flags[-1]} (this run)" in page
+    assert cli("evaluate", run, "--importance_samples", 2)[0] == 0
+    assert cli("sample", run, "--output", tmp_path / "s.png")[0] == 0
+    assert cli("reconstruct", run, "--output", tmp_path / "r.npz")[0] == 0
+    assert cli("encode", run, "--part", "test", "--output", tmp_path / "c.npz")[0] == 0
+    assert cli("encode", run, "--part", "test", "--output", tmp_path / "c.parquet")[0] == 0
+    with np.load(tmp_path / "c.npz") as found:
+        assert {name: found[name].shape for name in tables} == tables
+        columns = found["probability"].reshape(180, -1).shape[1]
+    import pandas as pd
+
+    names = list(pd.read_parquet(tmp_path / "c.parquet").columns)
+    assert names[columns:] == ["row", "part", "label"]
+    assert names[columns - 1] == ("probability_1" if columns == 2 else "probability_1_2")
+
+
+def test_an_estimator_that_does_not_fit_is_refused(refused, tmp_path):
+    refused(2, r"estimator='disarm' is for latent=", *TINY, "--estimator", "disarm", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

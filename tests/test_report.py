@@ -178,3 +178,32 @@ def test_moved_data_and_empty_runs_are_refused(tmp_path):
     (run.path / "history.csv").unlink()
     with pytest.raises(ArtefactError, match="train first"):
         report.write(run)
+
+
+@pytest.mark.parametrize(
+    ("settings", "pictures"),
+    [
+        ({"latent": "bernoulli", "latent_dim": 5}, ["The probabilities of their latents", "Codes with one latent flipped"]),
+        (
+            {"latent": "categorical", "latent_dim": 2, "categories": 3, "estimator": "relax"},
+            ["A code with one latent set to each category"],
+        ),
+        ({"latent": "bernoulli", "latent_dim": 2, "objective": "vimco"}, ["Codes with one latent flipped"]),
+    ],
+)
+def test_codes_and_the_noise_of_their_gradients(tmp_path, monkeypatch, settings, pictures):
+    monkeypatch.setattr("reparam.report.gradients._DRAWS", 20)
+    page = report.write(trained(tmp_path, Config(hidden=(16,), **settings), Training(epochs=1))).read_text(encoding="utf-8")
+    assert check(page) == [
+        "The idea", "Training", "Reconstructions", "Samples", "Latent space", "How noisy the gradient is", "How this was made",
+    ]  # fmt: skip
+    assert all(f'alt="{picture}' in page for picture in pictures)
+    rows = re.findall(r'<tr><th scope="row">([\w ()]+)</th><td>([^<]+)</td><td>([\d.]+|inf)</td><td>(biased|unbiased)</td>', page)
+    kinds = {name.removesuffix(" (this run)"): kind for name, _, _, kind in rows}
+    own = [name for name, *_ in rows if name.endswith(" (this run)")]
+    wanted = settings.get("estimator", "disarm")
+    assert own == ([] if "objective" in settings else [f"{wanted} (this run)"])
+    assert kinds["leave_one_out"] == "unbiased"
+    assert kinds["gumbel_softmax"] == "biased"
+    assert "no derivative passes through it" in page
+    assert "z = μ + σ" not in page
