@@ -18,7 +18,7 @@ UNBIASED = {
     "without replacement": None,  # of one coin: two rows are the whole support
     "ARM": rp.ARM,
     "DisARM": rp.DisARM,
-    "REBAR": lambda: rp.REBAR(0.5),
+    "REBAR": lambda: rp.REBAR(0.5, 0.2),
     "measure-valued": rp.MeasureValued,
     "enumerate": rp.Enumerate,
 }
@@ -53,7 +53,7 @@ def test_where_the_gain_is_small_those_whose_noise_is_small_with_it_arrive(name)
 
 
 @pytest.mark.parametrize("power", [1.5, 2, 3])
-@pytest.mark.parametrize("name", ["leave one out", "ARM", "DisARM", "REBAR", "score, moving average"])
+@pytest.mark.parametrize("name", ["leave one out", "ARM", "DisARM", "REBAR"])
 def test_polynomial_programming_with_128_coins(name, power):
     def cost(z):
         return ((z - 0.45).abs() ** power).mean(-1)
