@@ -120,9 +120,11 @@ def diagnose(
     Each estimator gives `draws` estimates, in turn with the others, of `n` rows each; their mean is held to the true
     gradient: the exact sum over a finite support, a quadrature for continuous laws of up to four components, otherwise a long run
     of unbiased estimators, whose own error enters the confidence interval. *Efficiency* is 1 / (variance × seconds): an estimator
-    of twice the efficiency gets as near in half of the time. Whether a bias is flagged errs once in a million times.
+    of twice the efficiency gets as near in half of the time. An unbiased estimator is called biased once in a million times; more
+    often where a few draws of a long tail make most of the variance, which the warnings say.
 
-    Learned parts of estimators are taken as they are, not trained.
+    Learned parts of estimators are taken as they are, not trained; baselines that move do so. Times are those of this machine
+    and of this many threads: `torch.set_num_threads(1)` makes those of small problems steady.
 
     Args:
         f: the cost, as for `rp.expect`.

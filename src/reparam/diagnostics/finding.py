@@ -46,7 +46,8 @@ class Finding:
         bias: of the mean, along the true gradient: above zero it is too long. NaN where the truth is not known.
         bias_error: half of a 95 % confidence interval of it, with the truth's own error.
         bias_length: of mean minus truth in all directions, less what chance adds to it.
-        biased: whether chance makes so large an error, along the gradient or in any element, less than once in a million times.
+        biased: whether chance makes so large an error, along the gradient or in any element, less than once in a million times
+            (a long tail makes it more often).
         norm: the length of the true gradient (of the mean, where the truth is not known).
         variance: of an estimate, summed over all elements.
         variance_error: its standard error.
