@@ -9,13 +9,15 @@ from itertools import combinations, permutations
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.stats import chisquare
-from torch.distributions import Bernoulli, Independent, Normal, Poisson, kl_divergence
+from torch.distributions import Bernoulli, Gamma, Independent, Normal, Poisson, constraints, kl_divergence
 
 import reparam as rp
 from reparam.distributions import KSubset, PerturbAndMAP, PlackettLuce
 from reparam.distributions.solver import matching, top_k
 from reparam.estimators.permutation import sinkhorn
+from reparam.stats import mean_test
 
 LOGITS = torch.tensor([0.5, -1.0, 0.2, 1.1, 0.0, 0.2], dtype=torch.float64)
 
@@ -326,6 +328,43 @@ def test_noise_is_taken_as_constant():
     assert torch.autograd.grad(value, spread, allow_unused=True) == (None,)
 
 
+class SumOfGammas(rp.distributions.Law):
+    """The sum of k of them is nearly a Gumbel variable; arXiv:2106.01798, section 3.2."""
+
+    arg_constraints = {"scale": constraints.positive}
+    support = constraints.real
+
+    def __init__(self, k, scale):
+        self.k, self.scale = k, scale
+        super().__init__(scale.shape)
+
+
+@rp.path.register
+def sum_of_gammas_path(d: SumOfGammas) -> rp.Path:
+    i = torch.arange(1, 11, dtype=d.scale.dtype)
+    gammas = rp.path(Gamma(torch.full((*d.batch_shape, 10), 1 / d.k, dtype=d.scale.dtype), i / d.k))
+
+    def total(x):
+        return d.scale / d.k * (x.sum(-1) - math.log(10))
+
+    return rp.Path(
+        gammas.noise, lambda eps: total(gammas.push(eps)), None, lambda rows, generator: total(gammas.sample(rows, generator))
+    )
+
+
+def test_noise_may_be_any_law_with_a_path():
+    """The mean of the noise is (1 + 1/2 + ... + 1/10 - log 10) / 2; an error of 0.03 is caught."""
+    noise = SumOfGammas(2, torch.tensor(1.0))
+    scores = torch.zeros(4, requires_grad=True)
+    q = PerturbAndMAP(scores, top_k(2), noise)
+    x = rp.sample(q.perturbed, (20_000,), source=fresh())
+    verdict = mean_test(x[:, 0].double(), (sum(1 / i for i in range(1, 11)) - math.log(10)) / 2)
+    assert verdict.detectable < 0.1
+    assert verdict
+    rp.expect(lambda z: (z[..., 0] - 1) ** 2, q, estimator=rp.ImplicitMLE(), n=50, source=fresh()).backward()
+    assert scores.grad[0] < 0
+
+
 # Estimators
 
 SCORES = torch.tensor([[0.5, -1.0, 0.2], [0.0, 0.7, -0.3]], dtype=torch.float64)
@@ -489,7 +528,7 @@ def selection():
         w = torch.tensor([0.0, 1.0, 0.0, 0.0, -2.0, 0.0, 0.0, 0.0])
         return ((z * w) @ x.T - y).square().mean(-1)
 
-    return torch.zeros(8), f
+    return 8, f
 
 
 def ordering():
@@ -500,7 +539,27 @@ def ordering():
     def f(z):
         return ((z @ x if z.is_floating_point() and z.dim() > 1 and z.shape[-2:] == (5, 5) else x[z]) - wanted).square().sum(-1)
 
-    return x, f
+    return 5, f
+
+
+EDGES = list(combinations(range(4), 2))
+
+
+def spanning_tree(scores):
+    """Of the six edges between four nodes, the three of the best tree."""
+    z = torch.zeros_like(scores).reshape(-1, 6)
+    for value, score in zip(z, scores.reshape(-1, 6).double(), strict=True):
+        weights = torch.zeros(4, 4, dtype=torch.float64)
+        weights[tuple(zip(*EDGES, strict=True))] = torch.exp(-score)
+        tree = minimum_spanning_tree(weights.numpy()).toarray()
+        value.copy_(torch.tensor([tree[edge] > 0 for edge in EDGES]))
+    return z.reshape(scores.shape)
+
+
+def star():
+    """Which tree has no edge but those of node 2?"""
+    away = torch.tensor([float(2 not in edge) for edge in EDGES])
+    return 6, lambda z: (z * away).sum(-1)
 
 
 LEARNERS = {
@@ -510,6 +569,7 @@ LEARNERS = {
     "score through a solver": (rp.LeaveOneOut(), lambda s: PerturbAndMAP(s, top_k(2)), selection),
     "score of orders": (rp.LeaveOneOut(), PlackettLuce, ordering),
     "Sinkhorn": (rp.GumbelSinkhorn(1.0), lambda s: PerturbAndMAP(s.reshape(5, 5), matching, event_dim=2), ordering),
+    "spanning tree": (rp.ImplicitMLE(), lambda s: PerturbAndMAP(s, spanning_tree), star),
     "matching": (rp.ImplicitMLE(), lambda s: PerturbAndMAP(s.reshape(5, 5), matching, event_dim=2), ordering),
 }
 
@@ -518,9 +578,8 @@ LEARNERS = {
 def test_it_learns(name):
     """The mean cost over samples of the discrete law falls below a tenth of what it was."""
     estimator, law, problem = LEARNERS[name]
-    f = problem()[1]
-    size = 25 if name in ("Sinkhorn", "matching") else 8 if problem is selection else 5
-    scores = torch.zeros(size, requires_grad=True)
+    size, f = problem()
+    scores = torch.zeros(size**2 if name in ("Sinkhorn", "matching") else size, requires_grad=True)
     optimizer, source = torch.optim.Adam([scores], lr=0.1), fresh(1)
 
     def mean_cost():
