@@ -159,6 +159,13 @@ def test_transforms_of_torch_func():
     assert torch.allclose(torch.func.grad(lambda r: estimate(r).sum())(rate), wanted)
     assert torch.allclose(torch.func.vmap(torch.func.grad(estimate), randomness="different")(rate), wanted)
 
+    def several(rate):
+        q = Independent(Poisson(rate, validate_args=False), 1, validate_args=False)
+        return rp.expect(lambda z: 2.0 * z.sum(-1), q, estimator=TRIPLE, n=6)
+
+    rates = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    assert torch.allclose(torch.func.vmap(torch.func.grad(several), randomness="different")(rates), torch.full((2, 3), 2.0))
+
 
 def test_one_of_a_batch_may_not_be_summed():
     with pytest.raises(ValueError, match=r"shape \(\), the batch of the law \(2,\).*Independent"):
