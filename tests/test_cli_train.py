@@ -254,3 +254,11 @@ def test_discrete_latents_from_end_to_end(cli, tmp_path, flags, tables):
 def test_an_estimator_that_does_not_fit_is_refused(refused, tmp_path):
     refused(2, r"estimator='disarm' is for latent=", *TINY, "--estimator", "disarm", "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_noise_of_the_gradient_is_followed(cli, tmp_path):
+    code, _, error = cli(*TINY, "--epochs", 2, "--gradient_snr", "--out", tmp_path / "run")
+    assert code == 0, error
+    history = Run.open(tmp_path / "run").history()
+    assert all(0 <= row[f"snr/{part}"] < 1000 for row in history for part in ("encoder", "decoder"))
+    assert "Signal to noise of the gradient" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

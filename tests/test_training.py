@@ -604,3 +604,30 @@ def test_overhead_of_the_loop(tmp_path):
             fit(toy(**sizes), values, values[:1], config, run, progress=False)
             ours.append(time.perf_counter() - start)
     assert min(ours) < 1.06 * min(theirs)
+
+
+def test_a_meter_sees_every_gradient_and_changes_no_bit(straight, tmp_path):
+    class Counts:
+        """Counts its steps, and those whose gradient is there."""
+
+        def __init__(self, model):
+            self.model, self.steps, self.seen = model, 0, 0
+
+        def update(self):
+            self.steps += 1
+            self.seen += all(p.grad is not None for p in self.model.parameters())
+
+        def snr(self):
+            return {"all": float(self.seen)}
+
+    model = toy()
+    meter = Counts(model)
+    with Run.create(tmp_path, record(settings(epochs=2))) as run:
+        fit(model, data(64), data(32, seed=4), settings(epochs=2), run, progress=False, meter=meter)
+    assert [row["snr/all"] for row in Run.open(tmp_path).history()] == [4, 8]
+    with Run.create(tmp_path, record(settings()), force=True) as run:  # it goes on without the meter
+        fit(toy(), data(64), data(32, seed=4), settings(), run, progress=False)
+    history = Run.open(tmp_path).history()
+    assert math.isnan(history[-1]["snr/all"])
+    for here, there in zip(history, Run.open(straight).history(), strict=True):
+        assert all(here[name] == there[name] for name in there if name != "seconds")

@@ -14,6 +14,7 @@ import torch
 from reparam.cli.opened import describe
 from reparam.cli.parser import Parser
 from reparam.data import Data, Splits
+from reparam.diagnostics import GradientMeter
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
 from reparam.models.evaluation import evaluate
@@ -36,12 +37,14 @@ class Outcome:
         restart: begin anew; what is there moves aside.
         force: go on with other settings than the run was begun with.
         importance_samples: for each test datum, in the evaluation at the end.
+        gradient_snr: after each epoch, note the signal to noise of the gradient of each part of the model, for the report.
     """
 
     out: str | None = None
     restart: bool = False
     force: bool = False
     importance_samples: int = 200
+    gradient_snr: bool = False
 
     def __post_init__(self) -> None:
         if self.importance_samples < 1:
@@ -78,7 +81,8 @@ def run(name: str, words: Sequence[str]) -> None:
     with Run.create(directory, remembered, force=outcome.force, restart=outcome.restart) as made:
         if made.aside:
             print(f"The run that was here is now {made.aside}", flush=True)
-        result = fit(model, splits.train.x, splits.validation.x, training, made)
+        meter = GradientMeter(model) if outcome.gradient_snr else None
+        result = fit(model, splits.train.x, splits.validation.x, training, made, meter=meter)
         leave()  # all together: none waits while the first one concludes
         if first:
             _conclude(made, result, splits, outcome, training)

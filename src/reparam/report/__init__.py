@@ -40,7 +40,7 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
         BadInputError: when its data are not there any more, or not the same.
         StorageError: when the page cannot be written.
     """
-    from reparam.report.charts import curves
+    from reparam.report.charts import curves, ratios
     from reparam.report.page import render
     from reparam.report.pieces import Figure, Section
     from reparam.report.sections import sections
@@ -64,6 +64,9 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
             )
         ],
     )
+    if groups := [name.removeprefix("snr/") for name in history[-1] if name.startswith("snr/")]:
+        caption = "Of one step's gradient in each part of the model, the noise of the minibatch included."
+        training.figures.append(Figure(caption, [ratios(history, groups)], tuple(groups)))
     record = run.record
     page = render(
         "page.html.j2",

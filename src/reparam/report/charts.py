@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["agreement", "bars", "curves", "histograms", "projection", "rounded", "table"]
+__all__ = ["agreement", "bars", "curves", "histograms", "projection", "ratios", "rounded", "table"]
 
 # Stand-ins that matplotlib can draw with, and the style sheet's names that replace them in the SVG.
 INK, MUTED, LINE, CARD = "#010203", "#010204", "#010205", "#010206"
@@ -98,6 +98,20 @@ def curves(history: Sequence[Mapping[str, Any]], best: int) -> list[str]:
     names = [name.removeprefix("validation/") for name in history[0] if name.startswith("validation/")]
     names.sort(key=lambda name: name != "elbo")
     return [_curve(history, name, best) for name in names]
+
+
+def ratios(history: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> str:
+    """The signal to noise of the gradient by epoch, for each part of the model that a meter followed."""
+    last = ", ".join(f"{group} {history[-1][f'snr/{group}']:.2g}" for group in groups)
+    chart = _Chart("snr", f"Signal to noise of the gradient of one step by epoch; in the last: {last}", width=3.3, height=2.3)
+    with chart as axis:
+        for group in groups:
+            values = [row.get(f"snr/{group}", np.nan) for row in history]
+            axis.plot([row["epoch"] for row in history], values, label=group, marker="o" if len(history) == 1 else "")
+        axis.set_yscale("log")
+        axis.set_title("Signal to noise of the gradient")
+        axis.set_xlabel("epoch")
+    return chart.svg
 
 
 def _curve(history: Sequence[Mapping[str, Any]], name: str, best: int) -> str:

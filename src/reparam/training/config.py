@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, get_args, get_type_hints
+from typing import Literal, NamedTuple, Protocol, get_args, get_type_hints
 
 from torch import Tensor
 
 from reparam.errors import BadInputError
 
-__all__ = ["Loss", "Training"]
+__all__ = ["Loss", "Meter", "Training"]
 
 
 class Loss(NamedTuple):
@@ -22,6 +22,18 @@ class Loss(NamedTuple):
 
     total: Tensor
     parts: dict[str, Tensor]
+
+
+class Meter(Protocol):
+    """What looks at the gradients of each step, such as a [`GradientMeter`][reparam.diagnostics.GradientMeter]."""
+
+    def update(self) -> None:
+        """Take in the gradients that lie in the parameters' `grad`."""
+        ...
+
+    def snr(self) -> dict[str, float]:
+        """Signal to noise by group."""
+        ...
 
 
 @dataclass(frozen=True)

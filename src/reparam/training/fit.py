@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reparam.errors import BadInputError, DivergedError, Interrupted
 from reparam.noise import Fresh
 from reparam.training import engine
-from reparam.training.config import Loss, Training
+from reparam.training.config import Loss, Meter, Training
 from reparam.training.progress import Progress, flags
 from reparam.training.randomness import data_order, stream_seed
 from reparam.training.run import Run
@@ -43,7 +43,16 @@ class Result:
     history: list[dict[str, Any]]
 
 
-def fit(model: nn.Module, train: Tensor, validation: Tensor, config: Training, run: Run, *, progress: bool = True) -> Result:
+def fit(
+    model: nn.Module,
+    train: Tensor,
+    validation: Tensor,
+    config: Training,
+    run: Run,
+    *,
+    progress: bool = True,
+    meter: Meter | None = None,
+) -> Result:
     """Train a model in a run directory, from its last checkpoint if it has one.
 
     The noise of step t on process r is a function of (seed, t, r), the order of the data one of (seed, epoch): a run that was
@@ -66,6 +75,8 @@ def fit(model: nn.Module, train: Tensor, validation: Tensor, config: Training, r
         config: how.
         run: from `Run.create`.
         progress: whether to show a bar or lines on standard error.
+        meter: sees the gradient of each step, before it is clipped; its ratios become columns `snr/<group>` of the history. It
+            begins anew when a run is taken up again.
 
     Raises:
         BadInputError: for settings that do not fit the data, the device or the number of processes.
@@ -75,7 +86,7 @@ def fit(model: nn.Module, train: Tensor, validation: Tensor, config: Training, r
         Interrupted: on SIGINT or SIGTERM.
     """
     with engine.threads(config.threads), engine.memory(config.batch_size), Signals() as signals:
-        loop = _Loop(model, train, validation, config, run, signals)
+        loop = _Loop(model, train, validation, config, run, signals, meter)
         try:
             return loop.run_to_the_end(progress)
         finally:  # a traceback keeps the loop, which would keep the process group from ending
@@ -83,10 +94,12 @@ def fit(model: nn.Module, train: Tensor, validation: Tensor, config: Training, r
 
 
 class _Loop:
-    def __init__(self, model: nn.Module, train: Tensor, validation: Tensor, config: Training, run: Run, signals: Signals) -> None:
+    def __init__(
+        self, model: nn.Module, train: Tensor, validation: Tensor, config: Training, run: Run, signals: Signals, meter: Meter | None
+    ) -> None:
         self.accelerator = accelerator = engine.accelerator(config)
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
-        self.config, self.run, self.signals = config, run, signals
+        self.config, self.run, self.signals, self.meter = config, run, signals, meter
         self.batch_size = min(config.batch_size, len(train))
         if not len(train) or not len(validation):
             raise BadInputError(f"{len(train)} training and {len(validation)} validation data: at least one of each is needed")
@@ -177,6 +190,8 @@ class _Loop:
             stop = int(asked) and (self.signals.received or 2)
         if not math.isfinite(health.item()) and not self.scaled_overflow(loss):
             self.diverged(loss, rows)
+        if self.meter is not None:
+            self.meter.update()
         if self.config.clip:  # after the check: a norm that is not finite would spoil every gradient, and hide the one that was
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip, norm)
         self.optimizer.step()
@@ -234,6 +249,8 @@ class _Loop:
         row: dict[str, Any] = {"epoch": state.epoch, "step": state.step, "seconds": time.monotonic() - self.since}
         row |= {f"train/{name}": value for name, value in zip(state.sums, train.tolist(), strict=True)}
         row |= {f"validation/{name}": value for name, value in validation.items()}
+        if self.meter is not None:
+            row |= {f"snr/{name}": value for name, value in self.meter.snr().items()}
         before = set(flags(state.history)) if state.history else set()
         state.history.append(row)
         elbo = validation["elbo"]

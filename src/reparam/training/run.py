@@ -183,6 +183,8 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch: `epoch`, `step`, `seconds`, and `train/<part>`, `validation/<part>` in nats per datum.
 
+        With a meter, `snr/<group>`, too: NaN for the epochs that had none.
+
         Raises:
             ArtefactError: when the file is damaged.
         """
@@ -203,7 +205,8 @@ class Run:
         """
         text = io.StringIO()
         if rows:
-            table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            table = csv.DictWriter(text, fieldnames=names, restval="nan", lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
         write_file(self.path / "history.csv", text.getvalue().encode())
