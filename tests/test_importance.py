@@ -451,13 +451,50 @@ def test_second_derivatives_are_refused(objective):
         torch.autograd.grad(g, mu)
 
 
+@pytest.mark.parametrize("objective", [rp.dreg, rp.vimco])
+def test_mixed_second_derivatives_are_refused(objective):
+    """The weights in the gradient of q are constants, so that its derivative in the model would lack a share."""
+    mu, weight = double(0.3, 0.7)
+    bound = objective(lambda z: -((z * weight - 1.0) ** 2), Normal(mu, 1.0), k=4)
+    (g,) = torch.autograd.grad(bound, mu, create_graph=True)
+    with pytest.raises((NotImplementedError, RuntimeError), match=r"first derivatives only|not have been used in the graph"):
+        torch.autograd.grad(g, weight)
+
+
+def test_dreg_refuses_forward_mode():
+    with pytest.raises(NotImplementedError, match="use reverse mode"):
+        torch.func.jvp(lambda mu: rp.dreg(lambda z: -(z**2), Normal(mu, 1.0), k=2), (torch.zeros(3),), (torch.ones(3),))
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "dreg"])
+def test_forward_mode_is_reverse_mode(name):
+    eps, tangent = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([1.0, -2.0])
+
+    def bound(mu):
+        return ALL[name](lambda z: -((z - 1.0) ** 2), Normal(mu, 1.0), k=4, source=rp.Replay(eps)).sum()
+
+    mu = torch.tensor([0.3, 0.5], requires_grad=True)
+    wanted = torch.autograd.grad(bound(mu), mu)[0] @ tangent
+    assert torch.allclose(torch.func.jvp(bound, (mu.detach(),), (tangent,))[1], wanted)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_precisions_may_differ_and_batches_be_empty(name):
+    mu = torch.zeros(3, requires_grad=True)
+    bound = ALL[name](lambda z: -((z.double() - 1.0) ** 2), Normal(mu, 1.0), k=4)
+    (g,) = torch.autograd.grad(bound.sum(), mu)
+    assert (bound.dtype, g.dtype) == (torch.float64, torch.float32)
+    assert (g != 0).all()
+    assert ALL[name](lambda z: -(z**2), Normal(mu[:0], 1.0), k=4, n=2).shape == (0,)
+
+
 # Bad use.
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_wrong_use_is_an_error(name):
     objective, q = ALL[name], Normal(torch.zeros(3), 1.0)
-    for k in (0, -1, 2.5, True):
+    for k in (0, -1, 2.5, True, None):
         with pytest.raises(ValueError, match="number of samples k must be a positive integer"):
             objective(lambda z: -(z**2), q, k=k)
     with pytest.raises(ValueError, match="number of bounds n must be a positive integer"):

@@ -17,6 +17,7 @@ from torch.distributions import (
     LogNormal,
     MixtureSameFamily,
     Normal,
+    OneHotCategorical,
     Poisson,
     TanhTransform,
     TransformedDistribution,
@@ -129,6 +130,63 @@ def test_discrete_latent_is_exact():
 def test_wrong_shape_is_an_error():
     with pytest.raises(ValueError, match="leading part of batch"):
         rp.elbo(lambda z: z.mean(), Bernoulli(torch.full((3,), 0.5)), n=2)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (3,), (1, 3), (4, 1)])
+def test_a_prior_that_broadcasts(batch):
+    """For every pair, whether torch's closed form broadcasts or not; the closed form is that of the prior written out."""
+    logits = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    p = Bernoulli(torch.full(batch, 0.3, dtype=torch.float64))
+    q = Bernoulli(logits=logits)
+    wanted = -kl_divergence(q, p.expand((4, 3)))
+    assert torch.allclose(rp.elbo(lambda z: 0.0 * z, q, prior=p, kl=analytic), wanted)
+    assert torch.allclose(rp.elbo(lambda z: 0.0 * z, q, prior=p), wanted)
+    if batch == (3,):
+        joined = rp.elbo(lambda z: 0.0 * z.sum(-1), Independent(q, 1), prior=Independent(p, 1), estimator=rp.LeaveOneOut(), n=2)
+        assert torch.allclose(joined, wanted.sum(-1))
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("form", [None, sampled, sticking])
+@pytest.mark.parametrize("estimator", [rp.GumbelSoftmax(0.5), rp.REBAR(), rp.MuProp()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("law", [Bernoulli, OneHotCategorical])
+def test_log_probabilities_between_values_are_refused(law, estimator, form, validate):
+    """Where torch does not check, it returns a number that is the log-probability of nothing."""
+    q = Independent(law(logits=torch.zeros(3, 3, requires_grad=True), validate_args=validate), 1)
+    q = q if law is OneHotCategorical else Independent(q, 1)
+    options = {} if form is None else {"kl": form}
+
+    def log_joint(z):
+        return z.reshape(len(z), -1).sum(-1)
+
+    with pytest.raises(ValueError, match=r"no values of the discrete q.*use kl=analytic.*LeaveOneOut"):
+        rp.elbo(log_joint, q, estimator=estimator, n=2, **options)
+    assert rp.elbo(log_joint, q, kl=analytic, estimator=estimator, n=2).isfinite().all()
+
+
+@pytest.mark.parametrize("estimator", [rp.GumbelSoftmax(0.5, hard=True), rp.GumbelRao(0.5, 2), rp.StraightThrough(), rp.ReinMax()])
+def test_log_probabilities_without_a_slope_are_refused(estimator):
+    """Torch turns a one-hot vector into an index: the slope of log q(z) would be missing, and so the entropy's gradient."""
+    q = OneHotCategorical(logits=torch.zeros(3, requires_grad=True))
+    with pytest.raises(ValueError, match=r"no slope in z.*use kl=analytic"):
+        rp.elbo(lambda z: z[..., 0], q, estimator=estimator)
+
+
+def test_straight_through_coins_have_sampled_log_probabilities():
+    """They are linear in a coin, and so the gradient of the entropy is right in the mean: -theta (1 - theta) phi."""
+    phi = torch.full((M,), 0.8, dtype=torch.float64, requires_grad=True)
+    value = rp.elbo(lambda z: 0.0 * z, Bernoulli(logits=phi), kl=sticking, estimator=rp.StraightThrough(), source=fresh())
+    theta = 1 / (1 + math.exp(-0.8))
+    assert torch.allclose(torch.autograd.grad(value.sum(), phi)[0], torch.tensor(-theta * (1 - theta) * 0.8, dtype=torch.float64))
+
+
+def test_the_divergence_does_not_broadcast_the_density():
+    q = Normal(torch.zeros(3), 1.0)
+    for f in (lambda z: (-(z**2)).sum(-1, keepdim=True), lambda z: -(z**2).mean(0, keepdim=True), lambda z: -(z**2).mean(0)):
+        with pytest.raises(ValueError, match="the cost has shape"):
+            rp.elbo(f, q, prior=Normal(0.0, 1.0), n=2)
+    with pytest.raises(TypeError, match="the cost must be a tensor"):
+        rp.elbo(lambda z: None, q, n=2)
 
 
 def test_a_prior_of_another_shape_is_an_error():

@@ -79,11 +79,11 @@ def test_ppo_clips_on_the_side_that_pays(clip):
 
 
 def test_ppo_bears_ratios_beyond_the_floats():
-    log_prob = torch.tensor([1000.0, -1000.0, -1000.0], requires_grad=True)
-    value = rp.ppo_clip(log_prob, torch.zeros(3), torch.tensor([1.0, 1.0, -1.0]))
+    log_prob = torch.tensor([1000.0, -1000.0, -1000.0, 1000.0], requires_grad=True)
+    value = rp.ppo_clip(log_prob, torch.zeros(4), torch.tensor([1.0, 1.0, -1.0, 0.0]))
     (g,) = torch.autograd.grad(value.sum(), log_prob)
-    assert torch.allclose(value, torch.tensor([1.2, 0.0, -0.8]))
-    assert torch.equal(g, torch.zeros(3))
+    assert torch.allclose(value, torch.tensor([1.2, 0.0, -0.8, 0.0]))
+    assert torch.equal(g, torch.zeros(4))
 
 
 def test_value_clipping():

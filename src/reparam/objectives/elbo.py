@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Independent, OneHotCategorical, kl_divergence
 
 from reparam.estimators import Estimator, expect
-from reparam.estimators.estimator import sum_to_cost
+from reparam.estimators.estimator import check_cost, sum_to_cost
 from reparam.estimators.score import check_fixed_support
-from reparam.noise import Source
+from reparam.noise import Source, readable
 from reparam.objectives.prior import check_prior
 from reparam.paths import detached
+from reparam.paths.path import support_of
 
 __all__ = ["analytic", "elbo", "sampled", "sticking"]
 
@@ -22,7 +23,8 @@ KL = Callable[[Distribution, Distribution | None, Tensor], Tensor]
 def analytic(q: Distribution, prior: Distribution | None, z: Tensor) -> Tensor:
     """KL(q ‖ prior) in closed form; without a prior the negative entropy of q. Shape `batch`."""
     if prior is not None:
-        return kl_divergence(q, prior)
+        # Torch has pairs, such as two Bernoulli laws, that do not broadcast.
+        return kl_divergence(q, prior if prior.batch_shape == q.batch_shape else prior.expand(q.batch_shape))
     try:
         return -q.entropy()
     except NotImplementedError:
@@ -31,6 +33,7 @@ def analytic(q: Distribution, prior: Distribution | None, z: Tensor) -> Tensor:
 
 def sampled(q: Distribution, prior: Distribution | None, z: Tensor) -> Tensor:
     """The difference log q(z) − log prior(z) at the samples; without a prior log q(z). Shape `rows + batch`."""
+    _check_values(q, z)
     log_q = q.log_prob(z)
     return log_q if prior is None else log_q - prior.log_prob(z)
 
@@ -94,8 +97,10 @@ def elbo(
 
     Raises:
         NotImplementedError: when `kl=analytic` and there is no closed form.
+        TypeError: when `kl` is no function, or `log_density` returns no floating-point tensor.
         ValueError: when `log_density` returns another shape, or the shapes of q and the prior do not fit; when q reaches beyond
-            the support of the prior, where the bound is minus infinity; for `num_data` without a prior, or below 1.
+            the support of the prior, where the bound is minus infinity; for `num_data` without a prior, or below 1; where
+            log q(z) of a discrete q would be sampled at relaxed rows.
 
     Example:
         >>> import torch, reparam as rp
@@ -120,12 +125,31 @@ def elbo(
 
     def integrand(z: Tensor) -> Tensor:
         log_p = log_density(z)
+        check_cost(log_p, z.shape[:1], q.batch_shape)  # before the divergence could broadcast it
         divergence = kl(q, prior, z)
         if divergence.dim() == len(q.batch_shape):  # a closed form has no rows
             divergence = divergence.unsqueeze(0)
         return log_p - share * sum_to_cost(divergence, log_p)
 
     return expect(integrand, q, estimator=estimator, n=n, source=source)
+
+
+def _check_values(q: Distribution, z: Tensor) -> None:
+    """Refuse rows of a discrete q at which its log-probability means nothing, or has no slope where one is asked for."""
+    support = support_of(q)
+    if support is None or not support.is_discrete:
+        return
+    use = (
+        "use kl=analytic of reparam.objectives, or an estimator whose rows are values without a slope, such as rp.LeaveOneOut() "
+        "with n=2 or more"
+    )
+    if readable(z) and z.numel() and not support.check(z).all():
+        raise ValueError(f"log q(z) is sampled at rows that are no values of the discrete q, as those of a relaxation are: {use}")
+    base = q
+    while isinstance(base, Independent):
+        base = base.base_dist
+    if z.requires_grad and isinstance(base, OneHotCategorical):
+        raise ValueError(f"torch's log_prob of {type(base).__name__} has no slope in z, which this estimator passes to q: {use}")
 
 
 def _check_num_data(num_data: float, prior: Distribution | None) -> float:

@@ -6,10 +6,11 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch.distributions import Distribution
 
 from reparam.estimators.estimator import sum_to_cost
-from reparam.estimators.surrogate import aligned, first_order
+from reparam.estimators.surrogate import aligned, first_order, straight_through
 from reparam.noise import Source
 from reparam.objectives.weights import (
     LogDensity,
@@ -116,8 +117,8 @@ def dreg(
     """The value of `iwae` with the doubly reparameterised gradient in the parameters φ of q: unbiased, and better with larger k.
 
     The gradient is Σᵢ w̃ᵢ² ∂/∂zᵢ log(p(x, zᵢ) / q(zᵢ)) ∂zᵢ/∂φ with w̃ᵢ = wᵢ / Σⱼ wⱼ; its signal-to-noise ratio grows as k^1/2. The
-    parameters of the model get the gradient of `iwae`, Σᵢ w̃ᵢ ∇ log p(x, zᵢ). First derivatives only. It hangs a hook on the
-    samples, which `torch.compile` takes with `fullgraph=False` only.
+    parameters of the model get the gradient of `iwae`, Σᵢ w̃ᵢ ∇ log p(x, zᵢ). First derivatives only, in reverse mode. It
+    hangs a hook on the samples, which `torch.compile` takes with `fullgraph=False` only.
 
     Args, returns and raises as `iwae`; q must not have a support that depends on its parameters, and the rows of the source must
     be independent where k > 1.
@@ -133,12 +134,14 @@ def dreg(
         tensor(0.)
     """
     check_support(q, "dreg")
-    check_independent(source, k, "dreg")
     z = pathwise(q, k, n, source, "dreg")
+    check_independent(source, k, "dreg")
+    if unpack_dual(z).tangent is not None:
+        raise NotImplementedError("dreg weighs what comes back to its samples: use reverse mode, or rp.iwae in forward mode")
     weight: list[Tensor] = []
-    seen = z.clone()
+    seen = straight_through(z, z)
     if seen.requires_grad:
-        seen.register_hook(lambda gradient: gradient * aligned(weight[0], gradient))
+        seen.register_hook(lambda gradient: gradient * aligned(weight[0], gradient).to(gradient.dtype))
     log_p = log_joint(log_density, q, prior, seen)
     log_q = sum_to_cost(detached(q).log_prob(z), log_p)
     log_w = grouped(log_p - log_q.detach(), k)
@@ -180,14 +183,14 @@ def vimco(
     """
     if k is not True and k == 1:
         raise ValueError("vimco needs k=2 samples or more, which are baselines for each other: for one sample use rp.elbo")
-    check_independent(source, k, "vimco")
     z, log_prob = scored(q, k, n, source, "vimco")
+    check_independent(source, k, "vimco")
     log_p = log_joint(log_density, q, prior, z)
     log_q = sum_to_cost(log_prob, log_p)
-    log_w = grouped(log_p - log_q, k)
+    log_w = grouped(log_p - log_q.detach(), k)
     bound = log_mean(log_w)
     signal = bound.detach().unsqueeze(1) - _without_each(log_w.detach())
-    signal = torch.where(bound.detach().unsqueeze(1) == -math.inf, 0.0, signal)
+    signal = torch.where(bound.detach().unsqueeze(1) == -math.inf, 0.0, signal) - normalised(log_w)
     return first_order(bound, grouped(log_q, k).movedim(1, -1), signal.movedim(1, -1)).mean(0)
 
 

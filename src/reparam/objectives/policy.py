@@ -68,7 +68,7 @@ def ppo_clip(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, *, clip:
     advantage = advantage.detach()
     log_ratio = log_prob - old_log_prob.detach()
     ratio = log_ratio.detach().exp()
-    flat = torch.where(advantage > 0, ratio > 1 + clip, ratio < 1 - clip)
+    flat = torch.where(advantage >= 0, ratio > 1 + clip, ratio < 1 - clip)
     # The exponential of what is clipped stays out of the graph, where its overflow would be NaN.
     free = torch.where(flat, 0.0, log_ratio).exp()
     return torch.where(flat, ratio.clamp(1 - clip, 1 + clip), free) * advantage

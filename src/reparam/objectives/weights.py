@@ -82,7 +82,7 @@ def log_joint(log_density: LogDensity, q: Distribution, prior: Distribution | No
 
 def grouped(per_row: Tensor, k: int) -> Tensor:
     """From `n k rows + batch` to `n + k + batch`."""
-    return per_row.reshape((-1, k, *per_row.shape[1:]))
+    return per_row.reshape((len(per_row) // k, k, *per_row.shape[1:]))
 
 
 def log_mean(log_w: Tensor) -> Tensor:
