@@ -192,3 +192,15 @@ def test_compile():
     assert 5 <= average() <= 6
     assert phi.grad.isfinite().all()
     assert torch.allclose(b.grad, 2 * (b - 5))
+
+
+@pytest.mark.parametrize(("estimator", "n"), [(rp.Score(), 3), (rp.LeaveOneOut(), 3), (rp.Quadrature(8), 1)], ids=repr)
+def test_forward_mode_does_not_differentiate_the_samples(estimator, n):
+    """It is that of reverse mode: no share of the path is added to the score."""
+
+    def value(scale):
+        return rp.expect(lambda z: (z - 1) ** 2, Normal(0.3, scale, validate_args=False), estimator=estimator, n=n, source=fresh())
+
+    scale = torch.tensor(0.7, dtype=torch.float64)
+    assert torch.func.jvp(lambda s: rp.sample(Normal(0.3, s, validate_args=False)), (scale,), (scale,))[1] == 0
+    assert torch.allclose(torch.func.jvp(value, (scale,), (torch.ones_like(scale),))[1], torch.func.grad(value)(scale))

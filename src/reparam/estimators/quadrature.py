@@ -83,8 +83,9 @@ class Quadrature:
         shape = choices.shape[:1] + (1,) * len(q.batch_shape) + p.noise.shape[len(q.batch_shape) :]
         with torch.no_grad():
             z = p.push(eps.reshape(shape).expand(choices.shape[:1] + p.noise.shape).clone())
-        # A copy: a caching transform would answer for its own output with the inverse that was cut from the graph.
-        z = representable(z.clone(), support_of(q))
+        # A copy: a caching transform would answer for its own output with the inverse that was cut from the graph. Forward mode
+        # does not stop at no_grad.
+        z = representable(z.detach().clone(), support_of(q))
         log_prob = q.log_prob(z)
         return _Nodes(z, q.batch_shape, log_prob, rule=w[choices].prod(-1).to(log_prob))
 

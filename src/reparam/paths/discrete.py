@@ -57,7 +57,7 @@ def sample(d: Distribution, sample_shape: int | tuple[int, ...] = (), *, source:
             p = path(d)
         except NoPathError:
             return _draw(d, as_rows(sample_shape, d.batch_shape + d.event_shape), given)
-        return p.draw(sample_shape, source=source).detach()  # no_grad does not hold a tangent of forward mode
+        return p.draw(sample_shape, source=source).detach()  # forward mode does not stop at no_grad
 
 
 def _draw(d: Distribution, rows: torch.Size, given: Source | None) -> Tensor:
