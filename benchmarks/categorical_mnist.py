@@ -131,10 +131,15 @@ def main() -> None:
         "published": "Jang et al. 2017, arXiv:1611.01144, table 1",
         "estimators": {},
     }
+    if args.out.exists():  # of a run with these settings that was stopped: what is done stays
+        there = json.loads(args.out.read_text())
+        if all(there["settings"][key] == value for key, value in record["settings"].items() if key != "estimators"):
+            record["estimators"] = there["estimators"]
     for estimator in args.estimators:
-        print(estimator, flush=True)
-        record["estimators"][estimator] = measure(estimator, data, args)
-        args.out.write_text(json.dumps(record, indent=2) + "\n")
+        if estimator not in record["estimators"]:
+            print(estimator, flush=True)
+            record["estimators"][estimator] = measure(estimator, data, args)
+            args.out.write_text(json.dumps(record, indent=2) + "\n")
     print(f"\n{'':20}{'training bound':>16}{'hard, train':>14}{'hard, test':>14}{'-log p(x)':>12}{'published':>12}")
     for name, row in record["estimators"].items():
         numbers = (row["training_bound_nats"], -row["train"]["elbo"], -row["test"]["elbo"], row["test_nll_nats"])
