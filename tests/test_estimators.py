@@ -326,6 +326,10 @@ class TestMisuse:
     def test_a_cost_without_gradient_is_not_pathwise(self):
         with pytest.raises(ValueError, match="no gradient in the sample"):
             rp.expect(lambda z: (z > 0).float(), self.q, estimator=rp.Pathwise())
+        w = torch.ones((), requires_grad=True)  # whose gradient does not hide that q has none
+        q = Normal(torch.zeros(3, requires_grad=True), 1.0)
+        with pytest.raises(ValueError, match="no gradient in the sample"):
+            rp.expect(lambda z: w * (z > 0), q, estimator=rp.Pathwise())
 
     def test_pathwise_refuses_discrete_laws(self):
         with pytest.raises(rp.NoPathError, match="Bernoulli is discrete"):

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from reparam.estimators.estimator import Draw
+from reparam.estimators.surrogate import reaches
 from reparam.noise import Source
 from reparam.paths import Path, rsample
 
@@ -31,7 +32,7 @@ class Pathwise:
 
     Raises:
         NoPathError: when the distribution has no differentiable sampler.
-        ValueError: when the cost has no gradient at all.
+        ValueError: when the cost has no gradient in the sample.
 
     Source: Kingma and Welling, arXiv:1312.6114; Rezende et al., arXiv:1401.4082.
 
@@ -52,9 +53,9 @@ class Pathwise:
         return Draw(z, q.batch_shape)
 
     def weigh(self, draw: Draw, cost: Tensor) -> Tensor:
-        if draw.value.requires_grad and not cost.requires_grad:
+        if not reaches(cost, draw.value):
             raise ValueError(
-                "the cost has no gradient in the sample (was it compared, rounded, detached or turned into an index?), so its "
+                "the cost has no gradient in the sample (was it unused, compared, rounded, detached or made an index?), so its "
                 "pathwise gradient would be zero: use estimator=rp.LeaveOneOut(), rp.Score() or rp.MeasureValued()"
             )
         return cost.mean(0)

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 from reparam.estimators.estimator import Draw, check_rows
 from reparam.estimators.factors import factors
 from reparam.estimators.gumbel import conditional_scores, hardened, noisy_scores, softened
-from reparam.estimators.surrogate import straight_through
+from reparam.estimators.surrogate import reaches, straight_through
 from reparam.noise import Source
 from reparam.paths import relaxed, rsample, sample
 from reparam.paths.relaxed import check_temperature
@@ -146,9 +146,9 @@ def mean_of_relaxed(draw: Draw, cost: Tensor) -> Tensor:
     """The mean cost, whose gradient passes through the rows; refused where it cannot."""
     if not isinstance(draw, Relaxed):
         raise ValueError("this draw has no gradient that passes through its rows: weigh it with the estimator that drew it")
-    if draw.value.requires_grad and not cost.requires_grad:
+    if not reaches(cost, draw.value):
         raise ValueError(
-            "the cost has no gradient in the sample (was it compared, rounded, detached or turned into an index?), so its relaxed "
+            "the cost has no gradient in the sample (was it unused, compared, rounded, detached or made an index?), so its relaxed "
             "gradient would be zero: use estimator=rp.LeaveOneOut() with n=2 or more, or rp.Score()"
         )
     return cost.mean(0)

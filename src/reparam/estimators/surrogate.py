@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from reparam.estimators.estimator import sum_to_cost
 
-__all__ = ["aligned", "descend", "first_order", "magic", "straight_through"]
+__all__ = ["aligned", "descend", "first_order", "magic", "reaches", "straight_through"]
 
 
 def aligned(cost: Tensor, to: Tensor) -> Tensor:
@@ -21,6 +22,34 @@ def magic(log_prob: Tensor, cost: Tensor) -> Tensor:
     """One, with the gradient of the log-probability of what each cost depends on, to every order (arXiv:1802.05098)."""
     log_prob = sum_to_cost(log_prob, cost)
     return (log_prob - log_prob.detach()).exp()
+
+
+def reaches(cost: Tensor, rows: Tensor) -> bool:
+    """Whether the gradient of a cost comes back to the rows, where they have one to pass on.
+
+    The graph is walked, and not differentiated. Where there is none to see, under `torch.func` and `torch.compile`, the answer is
+    yes for every cost that has a gradient.
+
+    Example:
+        >>> import torch
+        >>> rows, w = torch.zeros(4, requires_grad=True).exp(), torch.ones(4, requires_grad=True)
+        >>> reaches((w * rows).sum(), rows), reaches(w[rows.long()].sum(), rows)
+        (True, False)
+    """
+    if not rows.requires_grad or not cost.requires_grad:
+        return not rows.requires_grad
+    goal = None if torch.compiler.is_compiling() or any(map(is_functorch_wrapped_tensor, (cost, rows))) else rows.grad_fn
+    if goal is None:
+        return True
+    seen, ahead = set(), [cost.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is goal:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead += [before for before, _ in node.next_functions]
+    return False
 
 
 def first_order(value: Tensor, theta: Tensor, gradient: Tensor) -> Tensor:
