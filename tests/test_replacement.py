@@ -149,3 +149,33 @@ def test_rows_that_depend_on_each_other_are_no_worse():
                 verdict = mean_test(column, want.item())
                 assert verdict.detectable < 0.8
                 assert verdict, verdict
+
+
+@pytest.mark.parametrize("estimator", [rp.WithoutReplacement(), rp.SumAndSample(2), rp.Enumerate()], ids=lambda e: type(e).__name__)
+def test_many_values_take_no_square_of_them(estimator):
+    # The gradient of a list of log-probabilities in place of probabilities has as many entries as there are pairs: 3 GB.
+    logits = torch.zeros(30_000, requires_grad=True)
+    q = torch.distributions.Categorical(logits=logits)
+    rp.expect(lambda z: (z == 0).double(), q, estimator=estimator, n=4).backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_one_hot_values_are_not_listed():
+    logits = torch.zeros(20, 30_000, requires_grad=True)  # the list would be of 72 GB
+    q = torch.distributions.OneHotCategorical(logits=logits)
+    assert isinstance(rp.choose(q, 4).estimator, rp.WithoutReplacement)
+    draw = rp.WithoutReplacement().draw(q, 4, None)
+    assert draw.value.shape == (4, 20, 30_000)
+    assert (draw.value.sum(-1) == 1).all()
+    assert draw.value.dtype == logits.dtype
+    assert (draw.value.sum(0) <= 1).all()  # distinct
+
+
+@pytest.mark.parametrize("estimator", [rp.WithoutReplacement(), rp.SumAndSample(1), rp.Enumerate()], ids=lambda e: type(e).__name__)
+def test_an_empty_batch_of_events(estimator):
+    logits = torch.zeros(0, 3, requires_grad=True)
+    q = torch.distributions.Independent(torch.distributions.Bernoulli(logits=logits, validate_args=False), 1, validate_args=False)
+    value = rp.expect(lambda z: z.sum(-1), q, estimator=estimator, n=4)
+    value.sum().backward()
+    assert value.shape == (0,)
+    assert logits.grad.shape == (0, 3)

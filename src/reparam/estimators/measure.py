@@ -14,6 +14,7 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.distributions import Distribution, Independent, OneHotCategorical
 
 from reparam.estimators.estimator import Draw
+from reparam.estimators.support import is_one_of
 from reparam.estimators.surrogate import first_order
 from reparam.estimators.weak import Drawn, Jump, Weak, weak_derivatives
 from reparam.noise import UNIFORM, Noise, Source
@@ -127,13 +128,8 @@ def draw_jumps(
     value = torch.cat(rows)
     value = value.reshape(value.shape[:1] + base.batch_shape)
     if isinstance(base, OneHotCategorical):
-        value = _is_one_of(value, base.probs.shape[-1]).to(base.probs.dtype)
+        value = is_one_of(value, base.probs.shape[-1]).to(base.probs.dtype)
     return _Jumps(value, q.batch_shape, n=n, splits=tuple(splits))
-
-
-def _is_one_of(index: Tensor, size: int) -> Tensor:
-    """Of an index, one-hot vectors of bools: torch's own function looks at the values, which `vmap` does not show."""
-    return index.unsqueeze(-1) == torch.arange(size, device=index.device)
 
 
 def _needs_gradient(theta: Tensor) -> bool:
@@ -158,7 +154,7 @@ def _split(theta: Tensor, jump: Jump, x: Tensor, source: Source | None, *, choos
         power = weight.abs().sum(0).mean(0) if jump.power is None else jump.power.abs().expand(jump.z.shape[2:]).reshape(flat[2:])
         power = torch.where(power.sum(-1, keepdim=True) > 0, power, 1.0).double()
         p = power / power.sum(-1, keepdim=True)
-        chosen = _is_one_of(_in_turn(p, x.shape[0], source), size)
+        chosen = is_one_of(_in_turn(p, x.shape[0], source), size)
         p = p.to(weight.dtype)
         moving = chosen.unsqueeze(0)
         counts, share = torch.where(chosen, 1 / p, 0.0), chosen.to(p.dtype)

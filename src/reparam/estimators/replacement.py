@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, OneHotCategorical
 
 from reparam.estimators.estimator import Draw, check_rows
 from reparam.estimators.exact import check_enumerable, kept
-from reparam.estimators.support import probabilities, support
+from reparam.estimators.support import is_one_of, probabilities, support
 from reparam.noise import EXPONENTIAL, Source
 from reparam.paths import noise_like
 
@@ -76,9 +76,7 @@ class WithoutReplacement:
                 f"WithoutReplacement draws 2 to {MOST_ROWS} distinct rows, got n={n}: use rp.Score() for one row, rp.LeaveOneOut() "
                 "or rp.SumAndSample(k) for many"
             )
-        check_enumerable(q, self.limit)
-        values = support(q)
-        p = probabilities(q, values)
+        values, p = _listed(q, self.limit)
         fixed = p.detach().double()
         # The order in which exponential clocks with rates p ring is that of draws without replacement.
         clock = noise_like(fixed, EXPONENTIAL).draw((), source=source).log() - fixed.log()
@@ -133,13 +131,11 @@ class SumAndSample:
         check_rows(self.k, "the number of values k that are summed")
 
     def draw(self, q: Distribution, n: int, source: Source | None) -> Draw:
-        check_enumerable(q, self.limit)
-        values = support(q)
+        values, p = _listed(q, self.limit)
         if self.k < len(values) and n <= self.k:
             raise ValueError(
                 f"SumAndSample sums k={self.k} values and samples the other n - k: pass n={self.k + 1} or more, got n={n}"
             )
-        p = probabilities(q, values)
         fixed = p.detach().double()
         summed, chosen = fixed.topk(min(self.k, len(p)), 0)
         sampled = n - self.k if self.k < len(p) else 0
@@ -163,8 +159,18 @@ class SumAndSample:
         return _weigh(draw, cost)
 
 
+def _listed(q: Distribution, limit: int) -> tuple[Tensor, Tensor]:
+    """The values of a law, one-hot ones as indices, whose list is not as wide as it is long; and their probabilities."""
+    check_enumerable(q, limit)
+    law: Distribution = q._categorical if isinstance(q, OneHotCategorical) else q
+    values = support(law)
+    return values, probabilities(law, values)
+
+
 def _rows(values: Tensor, chosen: Tensor, q: Distribution) -> Tensor:
-    """The values, `size + batch + event`, of the indices `rows + batch`."""
+    """The values of the law, `rows + batch + event`, at the indices `rows + batch` of the list."""
+    if isinstance(q, OneHotCategorical):
+        return is_one_of(chosen, len(values)).to(q.probs.dtype)
     event = len(q.event_shape)
     index = chosen.reshape(chosen.shape + (1,) * event)
     return values.gather(0, index.expand(chosen.shape + q.event_shape))

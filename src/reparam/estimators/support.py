@@ -22,7 +22,12 @@ from torch.nn.functional import logsigmoid
 
 from reparam.paths.parameters import map_parameters
 
-__all__ = ["is_countable", "law_name", "probabilities", "support", "support_size"]
+__all__ = ["is_countable", "is_one_of", "law_name", "probabilities", "support", "support_size"]
+
+
+def is_one_of(index: Tensor, size: int) -> Tensor:
+    """Of an index, one-hot vectors of bools: torch's own function looks at the values, which `vmap` does not show."""
+    return index.unsqueeze(-1) == torch.arange(size, device=index.device)
 
 
 def law_name(q: Distribution) -> str:
@@ -47,6 +52,8 @@ def support_size(q: Distribution, tail: float = 0.0) -> int | None:
         components = _components(q)
         size = support_size(q.base_dist, tail / max(1, components))
         return None if size is None else size**components
+    if isinstance(q, OneHotCategorical):  # a list of its values is as long as it is wide
+        return support_size(q._categorical)
     window = _window(q, tail)
     if window is not None:
         return window[1]
@@ -88,21 +95,24 @@ def _product(q: Independent, values: Tensor) -> Tensor:  # type: ignore[type-arg
     picks = torch.cartesian_prod(*[torch.arange(len(values), device=values.device)] * components).reshape(-1, components)
     at = 1 + len(q.batch_shape)
     chosen = [values.select(at, i)[picks[:, i]] for i in range(components)]
-    return torch.stack(chosen, at).reshape((-1, *shape))
+    return torch.stack(chosen, at).reshape((len(picks), *shape))
 
 
 def probabilities(q: Distribution, value: Tensor) -> Tensor:
-    """The probability of each value. From `probs` where the law was given them: torch's log-densities clamp them at 1e-7."""
+    """The probability of each value, `size + batch`, of values `size + batch + event`.
+
+    From `probs` where the law was given them: torch's log-densities clamp them at 1e-7.
+    """
     if isinstance(q, Independent):
         p = probabilities(q.base_dist, value)
         return p.flatten(-q.reinterpreted_batch_ndims).prod(-1) if q.reinterpreted_batch_ndims else p
     if isinstance(q, OneHotCategorical):
         return probabilities(q._categorical, value.argmax(-1))
-    if isinstance(q, Bernoulli | Categorical) and _given_probs(q):
-        p = q.probs
-        if isinstance(q, Bernoulli):
-            return torch.where(value == 1, p, 1 - p)
-        return p.expand(value.shape + p.shape[-1:]).gather(-1, value.unsqueeze(-1)).squeeze(-1)
+    if isinstance(q, Categorical):
+        # Not log_prob, whose gradient is of all pairs of values.
+        return q.probs.movedim(-1, 0).gather(0, value)
+    if isinstance(q, Bernoulli) and _given_probs(q):
+        return torch.where(value == 1, q.probs, 1 - q.probs)
     if isinstance(q, Binomial):
         return _binomial(q, value)
     if isinstance(q, Poisson):
@@ -138,7 +148,7 @@ def _power(log_scale: Tensor, base: Tensor, k: Tensor) -> Tensor:
     return torch.where(inside, (log_scale + k * torch.where(inside, base, 1.0).log()).exp(), certain)
 
 
-def _given_probs(q: Bernoulli | Binomial | Categorical) -> bool:
+def _given_probs(q: Bernoulli | Binomial) -> bool:
     return q._param is vars(q).get("probs")
 
 
