@@ -2,7 +2,19 @@
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, Normal
+from torch.distributions import (
+    AffineTransform,
+    Bernoulli,
+    Categorical,
+    ComposeTransform,
+    Exponential,
+    ExpTransform,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    TransformedDistribution,
+    Uniform,
+)
 
 import reparam as rp
 from reparam.stats import mean_test
@@ -41,6 +53,12 @@ class TestMovingAverage:
         average.train().update(torch.ones(2))
         average.update(torch.tensor([1.0, torch.inf]))
         assert average() == 1
+        first, each = rp.MovingAverage(), rp.MovingAverage(shape=2)
+        for cost in (torch.tensor([[torch.nan, 1.0]]), torch.tensor([[3.0, 1.0]])):
+            first.update(cost[:, 0])
+            each.update(cost)
+        assert torch.allclose(first(), torch.tensor(3.0))
+        assert torch.allclose(each(), torch.tensor([3.0, 1.0]))
 
     def test_is_saved_with_the_model(self):
         model = torch.nn.ModuleDict({"baseline": rp.MovingAverage()})
@@ -204,3 +222,53 @@ def test_forward_mode_does_not_differentiate_the_samples(estimator, n):
     scale = torch.tensor(0.7, dtype=torch.float64)
     assert torch.func.jvp(lambda s: rp.sample(Normal(0.3, s, validate_args=False)), (scale,), (scale,))[1] == 0
     assert torch.allclose(torch.func.jvp(value, (scale,), (torch.ones_like(scale),))[1], torch.func.grad(value)(scale))
+
+
+ONE = torch.ones(())
+
+
+class TestMovingSupport:
+    """A density with a step at an end that moves: the score has not mean zero, and the gradient would be off silently."""
+
+    W = torch.tensor(2.0, requires_grad=True)
+    REFUSED = {
+        "shifted": lambda w: TransformedDistribution(Exponential(ONE), [AffineTransform(w, 1.0)]),
+        "stretched": lambda w: TransformedDistribution(Uniform(0 * ONE, 1.0), [AffineTransform(0.0, w)]),
+        "composed": lambda w: TransformedDistribution(
+            Exponential(ONE), [ComposeTransform([ExpTransform(), AffineTransform(0.0, w)])]
+        ),
+        "of an event": lambda w: TransformedDistribution(
+            Independent(Exponential(torch.ones(2)), 1), [AffineTransform(w, 1.0, event_dim=1)]
+        ),
+        "mixed": lambda w: MixtureSameFamily(Categorical(torch.ones(2)), Uniform(torch.zeros(2), w.expand(2))),
+    }
+    SERVED = {
+        "stretched": lambda w: TransformedDistribution(Exponential(ONE), [AffineTransform(0.0, w)]),
+        "without ends": lambda w: TransformedDistribution(Normal(w, w), [ExpTransform(), AffineTransform(0.0, w)]),
+        "fixed": lambda w: TransformedDistribution(Exponential(w), [AffineTransform(3.0, 2.0)]),
+    }
+
+    @pytest.mark.parametrize("estimator", [rp.Score(), rp.LAX(torch.zeros_like), rp.Quadrature()], ids=lambda e: type(e).__name__)
+    @pytest.mark.parametrize("name", REFUSED)
+    def test_refused(self, name, estimator):
+        with pytest.raises((ValueError, NotImplementedError), match=r"depends on a parameter that needs|noise of its own"):
+            estimator.draw(self.REFUSED[name](self.W), 3, None)
+
+    def test_under_a_transform(self):
+        slope = torch.func.grad(lambda w: rp.expect(torch.log, self.SERVED["stretched"](w), estimator=rp.Score(), n=3))
+        assert slope(torch.tensor(2.0)).isfinite()
+        slope = torch.func.grad(lambda w: rp.expect(torch.log, self.REFUSED["shifted"](w), estimator=rp.Score(), n=3))
+        with pytest.raises(ValueError, match="depends on a parameter that needs"):
+            slope(torch.tensor(2.0))
+
+    @pytest.mark.parametrize("name", SERVED)
+    def test_served(self, name):
+        w = torch.full((50_000,), 2.0, dtype=torch.float64, requires_grad=True)
+        value = rp.expect(torch.log, self.SERVED[name](w), estimator=rp.LeaveOneOut(), n=8, source=fresh(4))
+        found = torch.autograd.grad(value.sum(), w)[0]
+        v = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+        q = self.SERVED[name](v)
+        wanted = torch.autograd.grad(rp.expect(torch.log, q, estimator=rp.Quadrature()), v)[0]
+        verdict = mean_test(found, wanted.item())
+        assert verdict.detectable < 0.1
+        assert verdict, verdict

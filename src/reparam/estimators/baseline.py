@@ -44,7 +44,7 @@ class MovingAverage(nn.Module):
             raise ValueError(f"the decay of a moving average is {decay!r}; it must lie in [0, 1), for example 0.9")
         self.decay = float(decay)
         self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("weight", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(shape))
 
     def forward(self) -> Tensor:
         """The average so far; zero before the first update."""
@@ -60,10 +60,13 @@ class MovingAverage(nn.Module):
         mean = mean.mean(extra) if extra else mean
         kept = tuple(i for i, (have, want) in enumerate(zip(mean.shape, shape, strict=True)) if have != want)
         mean = mean.mean(kept, keepdim=True) if kept else mean
-        # Weights that sum to one from the first update on.
-        self.weight.mul_(self.decay).add_(1 - self.decay)
-        step = (mean.to(self.mean) - self.mean) * (1 - self.decay) / self.weight
-        self.mean.add_(torch.where(step.isfinite(), step, 0.0))
+        mean = mean.to(self.mean)
+        counts = mean.isfinite()
+        # Weights that sum to one from the first cost on.
+        weight = self.decay * self.weight + (1 - self.decay)
+        step = (mean - self.mean) * (1 - self.decay) / weight
+        self.mean.add_(torch.where(counts, step, 0.0))
+        self.weight.copy_(torch.where(counts, weight, self.weight))
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, shape={tuple(self.mean.shape)}"

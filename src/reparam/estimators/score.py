@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import (
+    AffineTransform,
+    ComposeTransform,
+    Distribution,
+    Independent,
+    MixtureSameFamily,
+    Transform,
+    TransformedDistribution,
+)
 
 from reparam.estimators.baseline import check_baseline, read, update
 from reparam.estimators.estimator import Draw
 from reparam.estimators.perturb import solved
 from reparam.estimators.surrogate import descend, magic
-from reparam.noise import Source
+from reparam.noise import Source, readable
 from reparam.paths import sample
 from reparam.paths.path import bounds, is_discrete, representable, support_of
 
 __all__ = ["LeaveOneOut", "Score", "check_fixed_support"]
+
+_End = tuple[Tensor | float, bool]
 
 
 @dataclass(frozen=True)
@@ -130,12 +142,43 @@ def _scored(q: Distribution, n: int, source: Source | None) -> Draw:
 
 def check_fixed_support(q: Distribution) -> None:
     """Refuse a law whose support moves with a parameter that needs a gradient: its score does not have mean zero."""
-    for bound in bounds(support_of(q)):
-        if isinstance(bound, Tensor) and bound.requires_grad:
-            raise ValueError(
-                f"the support of {type(q).__name__} depends on a parameter that needs a gradient, which the score function misses: "
-                "use rp.Pathwise()"
-            )
+    if any(moves for _, moves in _ends(q)):
+        raise ValueError(
+            f"the support of {type(q).__name__} depends on a parameter that needs a gradient, which the score function misses: "
+            "use rp.Pathwise()"
+        )
+
+
+def _ends(q: Distribution) -> list[_End]:
+    """The ends of the support, and whether they move with a parameter that needs a gradient."""
+    if isinstance(q, Independent):
+        return _ends(q.base_dist)
+    if isinstance(q, MixtureSameFamily):
+        return _ends(q.component_distribution)
+    if isinstance(q, TransformedDistribution) and type(q).support is TransformedDistribution.support:
+        return _through(ComposeTransform(q.transforms), _ends(q.base_dist))
+    return [(b, isinstance(b, Tensor) and b.requires_grad) for b in bounds(support_of(q)) if b is not None]
+
+
+def _through(transform: Transform, ends: list[_End]) -> list[_End]:
+    """What a transform makes of the ends; none are known where it mixes components."""
+    if isinstance(transform, ComposeTransform):
+        for part in transform.parts:
+            ends = _through(part, ends)
+        return ends
+    if isinstance(transform, AffineTransform):
+        shift, scale = (isinstance(t, Tensor) and t.requires_grad for t in (transform.loc, transform.scale))
+        # A scale leaves zero, and infinity, where they are.
+        ends = [(x, moves or shift or (scale and not _stays(x))) for x, moves in ends]
+    elif transform.domain.event_dim:
+        return []
+    return [(transform._call(torch.as_tensor(x)), moves) for x, moves in ends]
+
+
+def _stays(end: Tensor | float) -> bool:
+    if isinstance(end, Tensor):
+        return readable(end) and bool(((end == 0) | end.isinf()).all())
+    return end == 0 or math.isinf(end)
 
 
 def _surrogate(draw: Draw, cost: Tensor, baseline: float | Tensor) -> Tensor:
