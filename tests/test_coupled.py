@@ -181,3 +181,12 @@ class TestMisuse:
         foreign = rp.Score().draw(q, 2, None)
         with pytest.raises(ValueError, match="weigh it with the estimator that drew it"):
             estimator.weigh(foreign, foreign.value.float())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("estimator", [rp.ARSM(), rp.DisARM()], ids=lambda e: type(e).__name__)
+def test_half_precision_logits_and_a_single_precision_cost(estimator, dtype):
+    logits = torch.zeros(2, 4, dtype=dtype, requires_grad=True)
+    rp.expect(lambda z: (z - 1.2) ** 2, Categorical(logits=logits), estimator=estimator, n=4).sum().backward()
+    assert logits.grad.dtype == dtype
+    assert logits.grad.isfinite().all()

@@ -74,8 +74,8 @@ class ARSM:
         tables = tables - tables.mean(-2, keepdim=True)
         tables = tables.reshape(tables.shape[:-2] + (1,) * (share.dim() + 1 - tables.dim()) + (k, k))
         whole = value.shape + draw.logits.shape[value.dim() :]
-        gradient = (tables @ share.unsqueeze(-1)).squeeze(-1).mean(0)
-        return first_order(value, draw.logits.expand(whole), gradient.expand(whole))
+        gradient = (tables @ share.to(tables.dtype).unsqueeze(-1)).squeeze(-1).mean(0)
+        return first_order(value, draw.logits.expand(whole), gradient.to(draw.logits.dtype).expand(whole))
 
 
 def _pairs(k: int) -> Tensor:
