@@ -231,6 +231,7 @@ ONE, COLUMN, DONE = torch.ones(3), torch.ones(3, 1), torch.zeros(3, dtype=torch.
         (lambda: rp.gae(ONE, ONE, ONE, ONE), TypeError, "terminated must be a boolean tensor"),
         (lambda: rp.gae(ONE, ONE, ONE, DONE, DONE[:2]), ValueError, r"truncated has shape \(2,\)"),
         (lambda: rp.gae(ONE, ONE, ONE, DONE, discount=1.1), ValueError, "discount and decay"),
+        (lambda: rp.gae(ONE[0], ONE[0], ONE[0], DONE[0]), ValueError, "time is the first dimension"),
         (lambda: rp.sac_actor(ONE, COLUMN, 0.1), ValueError, "q_value"),
         (lambda: rp.sac_actor(ONE, ONE, ONE), ValueError, "temperature is one number"),
         (lambda: rp.sac_target(ONE, ONE, ONE, ONE, 0.1), TypeError, "boolean"),

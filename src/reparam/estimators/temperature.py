@@ -45,7 +45,7 @@ class Linear:
     """From start to end in equal steps; end thereafter.
 
     Raises:
-        ValueError: for a start or end that is not positive and finite, or fewer than one step.
+        ValueError: for a start, an end or a number of steps that is not positive and finite.
 
     Example:
         >>> from reparam.estimators.temperature import Linear
@@ -71,7 +71,7 @@ class Cosine:
     """From start to end along half a period of a cosine, slow at both ends; end thereafter.
 
     Raises:
-        ValueError: for a start or end that is not positive and finite, or fewer than one step.
+        ValueError: for a start, an end or a number of steps that is not positive and finite.
 
     Example:
         >>> from reparam.estimators.temperature import Cosine

@@ -128,7 +128,7 @@ def gae(
         decay: λ.
 
     Raises:
-        ValueError: when the shapes differ, or γ or λ is not in [0, 1].
+        ValueError: when the shapes differ or have no dimension of time, or γ or λ is not in [0, 1].
         TypeError: when `terminated` or `truncated` is not boolean.
 
     Source: Schulman et al., arXiv:1506.02438.
@@ -140,6 +140,8 @@ def gae(
         tensor([3., 2., 1.])
     """
     same_shape(reward=reward, value=value, next_value=next_value)
+    if not reward.dim():
+        raise ValueError("gae: time is the first dimension of the tensors, and these are scalars")
     ended = boolean(terminated, reward, "terminated")
     if not (0 <= discount <= 1 and 0 <= decay <= 1):
         raise ValueError(f"gae: discount and decay lie in [0, 1]; got {discount!r} and {decay!r}")
