@@ -220,3 +220,11 @@ def test_a_foreign_draw_is_refused():
 def test_noise_of_a_source_that_a_law_cannot_take_is_refused():
     with pytest.raises(NotImplementedError, match="no noise source"):
         rp.expect(lambda z: z, Poisson(one()), estimator=rp.MeasureValued(), source=rp.Sobol(seed=0))
+
+
+@pytest.mark.parametrize("estimator", [rp.MeasureValued(), rp.StochasticTriple()], ids=lambda e: type(e).__name__)
+def test_replayed_noise_is_refused(estimator):
+    # A jump from the noise that the sample was made of is not independent of it: the gradient would be biased.
+    q = torch.distributions.Geometric(torch.full((50,), 0.3, requires_grad=True))
+    with pytest.raises(ValueError, match="the same for both"):
+        estimator.draw(q, 8, rp.Replay(torch.rand(8, 50)))

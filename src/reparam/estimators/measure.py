@@ -17,7 +17,7 @@ from reparam.estimators.estimator import Draw
 from reparam.estimators.support import is_one_of
 from reparam.estimators.surrogate import first_order
 from reparam.estimators.weak import Drawn, Jump, Weak, weak_derivatives
-from reparam.noise import UNIFORM, Noise, Source
+from reparam.noise import UNIFORM, Noise, Replay, Source
 from reparam.paths import sample
 
 __all__ = ["MeasureValued", "draw_jumps", "weigh_jumps"]
@@ -107,6 +107,11 @@ def draw_jumps(
     choose: bool = False,
 ) -> Draw:
     """Samples, and copies of them in which one component has jumped: each in turn, or one that is chosen for each row."""
+    if isinstance(source, Replay):
+        raise ValueError(
+            "samples and their jumps are made from noises that are independent, and rp.Replay would give the same for both: replay "
+            "them with rp.Fresh(torch.Generator().manual_seed(...))"
+        )
     base: Distribution = q
     while isinstance(base, Independent):
         base = base.base_dist
