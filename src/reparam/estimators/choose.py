@@ -51,7 +51,8 @@ def choose(q: Distribution, n: int = 1, source: Source | None = None) -> Choice:
     independent. DisARM and StochasticTriple have no second derivatives, and say so when asked.
 
     The choice does not see the cost: one that sums batch dimensions is for pathwise, score-function and antithetic estimators
-    only, and one that has steps has no pathwise gradient; name an estimator then.
+    only, and one that has steps has no pathwise gradient. The others refuse such a cost, rather than be a great deal noisier for
+    those that keep the batch; sum after the expectation, or name `rp.LeaveOneOut()`, which takes every cost.
 
     Example:
         >>> import torch, reparam as rp

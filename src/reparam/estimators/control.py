@@ -94,7 +94,8 @@ class RELAX:
 
     Args:
         surrogate: an `nn.Module` or function r, from relaxed values `rows + batch + event`, inside the unit interval for coins and
-            on the simplex for choices (of indices too), to `rows + batch`; each element of the batch by itself.
+            on the simplex for choices (of indices too), to `rows + batch`; each element of the batch by itself. Only a module's own
+            parameters are trained: those that a function around it holds get noise of mean zero.
         temperature: of the relaxed values, as in `REBAR`.
         scale: of the relaxed cost, as in `REBAR`.
 
@@ -152,7 +153,7 @@ class LAX:
 
     Args:
         surrogate: an `nn.Module` or function c, from samples `rows + batch + event` to `rows + batch`; each element of the
-            batch by itself.
+            batch by itself. Only a module's own parameters are trained, as in `RELAX`.
 
     Raises:
         ValueError: for a surrogate that returns another shape, or whose parameters the variance does not depend on; where a bound
