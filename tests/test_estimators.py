@@ -15,7 +15,9 @@ from torch.distributions import (
     Bernoulli,
     Binomial,
     Categorical,
+    Geometric,
     Independent,
+    NegativeBinomial,
     Normal,
     OneHotCategorical,
     Poisson,
@@ -525,3 +527,25 @@ class TestSlips:
         assert rp.expect(lambda z: z, Plain(validate_args=False), n=4).shape == ()
         with pytest.raises(NotImplementedError, match="implement expand"):
             rp.graph(lambda s: s("a", Normal(0.0, 1.0)) + s("b", Plain(validate_args=False)))
+
+
+@pytest.mark.parametrize(
+    ("law", "estimator"),
+    [
+        *((law, rp.LeaveOneOut()) for law in (Bernoulli, Binomial, Geometric, NegativeBinomial)),
+        *((law, rp.Enumerate(tail=1e-9)) for law in (Bernoulli, Binomial, Geometric, NegativeBinomial)),
+        (Bernoulli, rp.DisARM()),
+    ],
+)
+def test_a_law_follows_parameters_that_move_in_place(law, estimator):
+    """Torch computes probabilities from logits once and keeps them: a step of an optimiser would leave samples behind."""
+    w = torch.full((), -2.0, dtype=torch.float64, requires_grad=True)
+    counts = (3,) if law in (Binomial, NegativeBinomial) else ()
+    q = law(*counts, logits=w)
+    q.probs, rp.sample(q, (2,))
+    with torch.no_grad():
+        w.fill_(1.0)
+    new = law(*counts, logits=w)
+    found, wanted = (rp.expect(lambda z: (z - 0.4) ** 2, d, estimator=estimator, n=64, source=fresh()) for d in (q, new))
+    assert found == wanted
+    assert torch.autograd.grad(found, w) == torch.autograd.grad(wanted, w)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from reparam.noise import Source
+from reparam.paths.parameters import forget_derived
 
 __all__ = ["Draw", "Estimator", "check_cost", "check_estimator", "check_rows", "expect", "sum_to_cost"]
 
@@ -98,6 +99,7 @@ def expect(
         from reparam.estimators.choose import choose
 
         estimator = choose(q, n, source).estimator
+    forget_derived(q)
     draw = check_estimator(estimator).draw(q, n, source)
     cost = f(draw.value)
     check_cost(cost, draw.value.shape[:1], draw.batch_shape)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeVar
@@ -15,6 +16,7 @@ from reparam.estimators.choose import choose
 from reparam.estimators.estimator import Draw, Estimator, check_cost, check_estimator, check_rows
 from reparam.estimators.support import law_name
 from reparam.noise import Source
+from reparam.paths.parameters import forget_derived
 
 __all__ = ["Node", "Sampler", "graph", "run"]
 
@@ -63,6 +65,7 @@ def graph(
 
     Raises:
         ValueError: for a law or cost that does not fit, showing the shapes; for an unknown or repeated node name.
+        TypeError: for a node that is not drawn by a name and a distribution.
 
     Example:
         >>> import torch, reparam as rp
@@ -77,8 +80,9 @@ def graph(
         tensor(True)
     """
     nodes, cost = run(model, estimators, n, batch_shape, source)
-    for node in reversed(nodes.values()):
-        cost = node.estimator.weigh(node.draw, cost)
+    for name, node in reversed(nodes.items()):
+        with _named(name):
+            cost = node.estimator.weigh(node.draw, cost)
     return cost
 
 
@@ -99,18 +103,25 @@ def run(
     def rows() -> torch.Size:
         return torch.Size([node.draw.value.shape[0] for node in reversed(nodes.values())])
 
-    def sample(name: str, law: Distribution) -> Tensor:
+    def sample(name: str, law: Distribution | None = None) -> Tensor:
+        if not isinstance(name, str) or not isinstance(law, Distribution):
+            came = ", ".join(map(_in_words, (name,) if law is None else (name, law)))
+            raise TypeError(
+                f'graph: a node is drawn by sample("name", law), a name and a torch.distributions.Distribution; got sample({came})'
+            )
         if name in nodes:
             raise ValueError(f"graph: the node {name!r} was drawn twice; give every draw a name of its own")
+        forget_derived(law)
         law = _fit(name, law, rows(), batch, nodes)
         count = check_rows(_of(n, name, 1), f"graph: the number of rows of node {name!r}")
         noise = _of(source, name, None)
-        if name in estimators:
-            estimator, why = check_estimator(estimators[name]), "it was named"
-        else:
-            choice = choose(law, count, noise)
-            estimator, why = choice.estimator, choice.reason
-        nodes[name] = Node(law_name(law), estimator, why, estimator.draw(law, count, noise))
+        with _named(name):
+            if name in estimators:
+                estimator, why = check_estimator(estimators[name]), "it was named"
+            else:
+                choice = choose(law, count, noise)
+                estimator, why = choice.estimator, choice.reason
+            nodes[name] = Node(law_name(law), estimator, why, estimator.draw(law, count, noise))
         return nodes[name].draw.value
 
     cost = model(sample)
@@ -121,6 +132,22 @@ def run(
     except ValueError as error:
         raise ValueError(f"graph: rows are {_rows_in_words(nodes)}: {error}") from None
     return nodes, cost
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors that say whose estimator they are about; their type and their traceback stay."""
+    try:
+        yield
+    except (NotImplementedError, TypeError, ValueError) as error:
+        error.args = (f"graph: node {name!r}: {error}",)
+        raise
+
+
+def _in_words(given: object) -> str:
+    if isinstance(given, str):
+        return repr(given)
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
 def _fit(name: str, law: Distribution, rows: torch.Size, batch: torch.Size, nodes: dict[str, Node]) -> Distribution:

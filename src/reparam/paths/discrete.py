@@ -22,6 +22,7 @@ from torch.distributions import (
 from torch.nn.functional import softplus
 
 from reparam.noise import EXPONENTIAL, UNIFORM, Fresh, Noise, Source, as_rows, as_source, readable
+from reparam.paths.parameters import forget_derived
 from reparam.paths.path import Maker, NoPathError, OwnSamplerError, Path, noise_like, overrides, path
 
 __all__ = ["sample", "steps"]
@@ -52,6 +53,7 @@ def sample(d: Distribution, sample_shape: int | tuple[int, ...] = (), *, source:
         True
     """
     given = as_source(source)
+    forget_derived(d)
     with torch.no_grad():
         try:
             p = path(d)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from inspect import getattr_static
 from typing import Any, TypeVar
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import Transform, _InverseTransform
+from torch.distributions.utils import lazy_property
 
 from reparam.noise import readable
 
-__all__ = ["check_distribution", "check_parameters", "detached", "map_parameters"]
+__all__ = ["check_distribution", "check_parameters", "detached", "forget_derived", "map_parameters"]
 
 D = TypeVar("D", bound=Distribution)
 _Found = list[tuple[str, Tensor, Constraint | None]]
@@ -77,6 +79,23 @@ def detached(d: D) -> D:
     """
     check_distribution(d)
     return map_parameters(d, Tensor.detach, remember=True)
+
+
+def forget_derived(d: Distribution) -> None:
+    """Let a law made of logits forget the probabilities that torch computed from them once (or the other way round).
+
+    Parameters may have moved in place since, by a step of an optimiser, and samples would follow the old ones.
+    """
+    while isinstance(d, Independent):
+        d = d.base_dist
+    held = vars(d)
+    if torch.compiler.is_compiling() or not {"probs", "logits"} <= held.keys():
+        return
+    # What was given comes first; after an `expand`, `_param` tells.
+    given = "logits" if held.get("_param") is held["logits"] else next(key for key in held if key in ("probs", "logits"))
+    derived = "probs" if given == "logits" else "logits"
+    if isinstance(getattr_static(type(d), derived, None), lazy_property):
+        del held[derived]
 
 
 def check_distribution(d: Distribution) -> None:
