@@ -1,0 +1,50 @@
+"""What a new user gets wrong, each answered by what came, what was wanted and what to do."""
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Categorical, Normal
+
+import reparam as rp
+
+MU = torch.zeros((), requires_grad=True)
+
+
+class TestNodes:
+    @pytest.mark.parametrize("run", [rp.graph, rp.plan])
+    @pytest.mark.parametrize(
+        ("draw", "came"),
+        [
+            (lambda s: s(Normal(MU, 1.0), "a"), r"got sample\(Normal, 'a'\)"),
+            (lambda s: s(Normal(MU, 1.0)), r"got sample\(Normal\)"),
+            (lambda s: s("a"), r"got sample\('a'\)"),
+            (lambda s: s("a", MU), r"got sample\('a', Tensor\)"),
+            (lambda s: s("a", Normal), r"got sample\('a', the class Normal\)"),
+            (lambda s: s(1, Normal(MU, 1.0)), r"got sample\(int, Normal\)"),
+        ],
+    )
+    def test_are_drawn_by_a_name_and_a_law(self, run, draw, came):
+        with pytest.raises(TypeError, match=r'graph: a node is drawn by sample\("name", law\).*' + came):
+            run(draw, n=4)
+
+    @pytest.mark.parametrize(
+        ("law", "estimator", "n", "kind", "message"),
+        [
+            (Bernoulli(logits=MU), rp.LeaveOneOut(), 1, ValueError, "at least 2 rows"),
+            (Bernoulli(logits=MU), rp.DisARM(), 3, ValueError, "draws pairs"),
+            (Categorical(logits=MU.expand(3)), rp.GumbelSoftmax(0.5), 2, NotImplementedError, "one-hot|OneHot"),
+            (Bernoulli(logits=MU), rp.Pathwise(), 2, rp.NoPathError, "Bernoulli is discrete"),
+            (Bernoulli(logits=MU), rp.Score, 2, TypeError, "give an instance"),
+        ],
+    )
+    @pytest.mark.parametrize("run", [rp.graph, rp.plan])
+    def test_are_named_by_the_errors_of_their_estimators(self, run, law, estimator, n, kind, message):
+        def model(sample):
+            return sample("z", Normal(MU, 1.0)) + sample("c", law)
+
+        with pytest.raises(kind, match=rf"^graph: node 'c': .*({message})") as caught:
+            run(model, estimators={"c": estimator}, n={"c": n})
+        assert caught.type is kind
+
+    def test_are_named_where_their_costs_are_weighed(self):
+        with pytest.raises(ValueError, match=r"^graph: node 'z': .*no gradient in the sample"):
+            rp.graph(lambda sample: (sample("z", Normal(MU, 1.0)) > 0).float())
