@@ -48,3 +48,34 @@ class TestNodes:
     def test_are_named_where_their_costs_are_weighed(self):
         with pytest.raises(ValueError, match=r"^graph: node 'z': .*no gradient in the sample"):
             rp.graph(lambda sample: (sample("z", Normal(MU, 1.0)) > 0).float())
+
+
+class TestCosts:
+    q = Normal(MU.expand(5), 1.0)
+
+    @pytest.mark.parametrize(
+        ("f", "remedy"),
+        [
+            (lambda z: z.sum().item(), r"got float: keep the tensor, without \.item\(\)"),
+            (lambda z: None, r"got None: does the function lack its return\?"),
+            (lambda z: Normal(z, 1.0), r"got Normal, a distribution: the log-density of x is its \.log_prob\(x\)"),
+            (lambda z: [z], r"got list$"),
+        ],
+    )
+    def test_are_tensors(self, f, remedy):
+        calls = [
+            lambda: rp.expect(f, self.q),
+            lambda: rp.graph(lambda sample: f(sample("z", self.q)), batch_shape=5),
+            lambda: rp.elbo(f, self.q),
+            lambda: rp.elbo(f, self.q, prior=Normal(0.0, 1.0)),
+            *(lambda bound=bound: bound(f, self.q, prior=Normal(0.0, 1.0), k=4) for bound in (rp.iwae, rp.stl, rp.dreg, rp.vimco)),
+            lambda: rp.renyi(f, self.q, prior=Normal(0.0, 1.0), k=4, alpha=0.5),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match=r"the cost must be a tensor of shape rows.*" + remedy):
+                call()
+
+    @pytest.mark.parametrize("estimator", [rp.ARM(), rp.DisARM()])
+    def test_come_in_pairs(self, estimator):
+        with pytest.raises(ValueError, match="n=3 must be even, such as n=4"):
+            rp.expect(lambda z: z, Bernoulli(logits=MU), estimator=estimator, n=3)

@@ -113,7 +113,7 @@ class DisARM:
 def _antithetic(name: str, logits: Tensor, n: int, source: Source | None) -> tuple[Tensor, Tensor, Tensor]:
     """The uniforms, the coins and their antithetic twins, each `n / 2` rows of the shape of the logits."""
     if n % 2:
-        raise ValueError(f"{name} draws pairs: the number of rows n={n} must be even")
+        raise ValueError(f"{name} draws pairs: the number of rows n={n} must be even, such as n={n + 1}")
     theta = logits.detach().double().sigmoid()
     # In double: 1 - u is then as fine near zero as a rare outcome needs.
     u = Noise(UNIFORM, theta.shape, theta.dtype, theta.device).draw((n // 2,), source=source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Number
 from operator import index
 from typing import Protocol
 
@@ -127,7 +128,7 @@ def check_estimator(estimator: Estimator) -> Estimator:
 def check_cost(cost: object, rows: torch.Size, batch: torch.Size) -> None:
     """Refuse a cost that is not of shape `rows + a leading part of batch`."""
     if not isinstance(cost, Tensor):
-        raise TypeError(f"the cost must be a tensor of shape {_shape(rows, batch)}; got {type(cost).__name__}")
+        raise TypeError(f"the cost must be a tensor of shape {_shape(rows, batch)}; got {_no_cost(cost)}")
     if not cost.is_floating_point():
         raise TypeError(f"the cost is {cost.dtype}: make it floating point, for example cost.float()")
     if cost.shape != (rows + batch)[: cost.dim()] or cost.dim() < len(rows):
@@ -135,6 +136,17 @@ def check_cost(cost: object, rows: torch.Size, batch: torch.Size) -> None:
             f"the cost has shape {tuple(cost.shape)}; wanted {_shape(rows, batch)}. Keep the rows, sum the event "
             "dimensions, and sum batch dimensions from the right only"
         )
+
+
+def _no_cost(came: object) -> str:
+    """What came instead of a tensor, and the usual remedy."""
+    if came is None:
+        return "None: does the function lack its return?"
+    if isinstance(came, Distribution):
+        return f"{type(came).__name__}, a distribution: the log-density of x is its .log_prob(x)"
+    if isinstance(came, Number):
+        return f"{type(came).__name__}: keep the tensor, without .item() or float(), and one cost a row"
+    return type(came).__name__
 
 
 def _shape(rows: torch.Size, batch: torch.Size) -> str:

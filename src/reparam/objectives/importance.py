@@ -47,7 +47,7 @@ def iwae(
             prior log p(x | z). Keep the batch: a batch that is summed away is weighed as one datum.
         q: the proposal; it needs a path.
         prior: of z; its event shape is that of q, its batch shape broadcasts to that of q.
-        k: samples in each bound.
+        k: samples in each bound; 5 to 64 are usual.
         n: independent bounds, averaged.
         source: of noise.
 
