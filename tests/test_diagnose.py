@@ -9,7 +9,7 @@ from typing import ClassVar
 import matplotlib as mpl
 import pytest
 import torch
-from torch.distributions import Bernoulli, Categorical, Independent, MultivariateNormal, Normal, Poisson, Uniform
+from torch.distributions import Bernoulli, Categorical, Independent, MultivariateNormal, Normal, OneHotCategorical, Poisson, Uniform
 
 import reparam as rp
 from reparam.diagnostics import GradientMeter, diagnose_losses, gradient_moments, noise_shares
@@ -193,6 +193,75 @@ def test_an_estimator_without_noise_whose_error_is_rounding_is_exact():
     coarse = rp.diagnose(square, q, [rp.estimators.Quadrature(3), rp.Pathwise()], draws=50, source=fresh())
     assert coarse["Quadrature(nodes=3)"].biased
     assert coarse.recommendation.startswith("Use Pathwise")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_that_is_zero_but_for_rounding_is_called_zero(dtype):
+    """(z - 0.5)² is the same for both values of a coin: no verdict may rest on the last digits of the sums."""
+    logits = torch.tensor([1.0, 0.5], dtype=dtype, requires_grad=True)
+    q = Independent(Bernoulli(logits=logits), 1)
+    entries = [rp.StraightThrough(), rp.GumbelSoftmax(0.5), rp.LeaveOneOut(), rp.DisARM(), rp.WithoutReplacement(), rp.Score()]
+    found = rp.diagnose(lambda z: ((z - 0.5) ** 2).sum(-1), q, entries, n=8, draws=40, seconds=PLENTY, source=fresh())
+    for name in ("LeaveOneOut", "DisARM", "WithoutReplacement"):
+        row = found[name]
+        assert (row.biased, row.unseen, row.bias, row.bias_error, row.variance, row.norm) == (False, False, 0, 0, 0, 0), name
+        assert math.isnan(row.snr)
+    assert not found["Score"].biased
+    assert 0 < found["Score"].bias_error < 0.2
+    assert found.recommendation.startswith("The gradient is zero here")
+    assert "Without noise: LeaveOneOut, DisARM and WithoutReplacement." in found.recommendation
+    assert "of its length" not in str(found)
+    assert "of the gradient, and yet" not in str(found)
+    assert any("seems not to depend on z" in note for note in found.notes)
+    found.plot().canvas.draw()
+
+
+def test_a_bias_where_the_gradient_is_zero_is_an_absolute_number():
+    q = Bernoulli(logits=leaf(0.0))
+    found = rp.diagnose(
+        lambda z: z, q, {"it": rp.StraightThrough(), "right": rp.Score()}, exact=torch.zeros((), dtype=torch.float64),
+        draws=100, seconds=PLENTY, source=fresh(),
+    )  # fmt: skip
+    assert found["it"].biased
+    assert found["it"].bias == pytest.approx(0.25, rel=1e-6)
+    assert found.warnings["it"][0].startswith("biased by 0.25 ± 0, where the gradient is zero")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: OneHotCategorical(logits=leaf([1.0, 0.5, 0.3])), lambda: Independent(Normal(leaf([1.0, 0.5]), leaf(1.0)), 1)],
+    ids=["choice", "normal"],
+)
+def test_a_cost_that_does_not_depend_on_z(make):
+    """The interval of the score function's bias is that of its noise: in the logits' common direction there is none."""
+    entries = [rp.LeaveOneOut(), rp.Score()]
+    found = rp.diagnose(
+        lambda z: torch.full(z.shape[:-1], 2.0).to(z), make(), entries, n=8, draws=100, seconds=PLENTY, source=fresh()
+    )
+    score = found["Score"]
+    assert score.variance > 0.1
+    assert score.bias_error == pytest.approx(1.96 * math.sqrt(score.variance / score.draws), rel=1e-6)
+    assert torch.tensor(score.along).std() > 0.1 * math.sqrt(score.variance)
+    assert not any(row.biased or row.unseen for row in found)
+    assert found.recommendation.startswith("The gradient is zero here")
+    assert "seems not to depend on z" in str(found)
+
+
+def test_a_small_gradient_is_not_called_zero():
+    """2e-4 from terms of 0.1, in single precision."""
+    q = Bernoulli(logits=torch.tensor(0.0, requires_grad=True))
+    found = rp.diagnose(lambda z: (z - 0.4996) ** 2, q, [rp.LeaveOneOut()], draws=30, seconds=PLENTY, source=fresh())
+    assert found["LeaveOneOut"].norm == pytest.approx(2e-4, rel=1e-2)
+    assert not found.recommendation.startswith("The gradient is zero")
+    assert not found.notes
+
+
+def test_few_draws_give_no_verdict():
+    """Three draws of a coin's score function are often the same, and then seem to have no noise."""
+    q = Bernoulli(logits=leaf(-3.0))
+    for seed in range(5):
+        found = rp.diagnose(lambda z: z + 1.0, q, [rp.Score()], n=1, draws=3, source=fresh(seed))
+        assert not found["Score"].biased
 
 
 def test_infinite_variance_is_suspected_and_a_bounded_one_is_not():

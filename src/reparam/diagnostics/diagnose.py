@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from reparam.diagnostics.entries import Candidate, Entry, as_parameters, candidates, independent, named
 from reparam.diagnostics.finding import Finding, find, with_efficiency
 from reparam.diagnostics.tally import Tally, take
+from reparam.diagnostics.terms import rounding, terms
 from reparam.diagnostics.truth import Truth, exactly, find_truth, flat, long_run, unit
 from reparam.diagnostics.words import recommendation, table, warnings
 from reparam.estimators import expect
@@ -179,10 +180,14 @@ def diagnose(
             trial(candidate)
     if not entries:
         raise ValueError("no estimator serves: " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
+    seen = terms(f, q, tensors)
+    off = rounding(seen.size, tensors)
     if exact is None:
-        truth, notes = find_truth(f, q, tensors, n, independent(source), seconds * _FOR_THE_TRUTH)
+        truth, notes = find_truth(f, q, tensors, n, independent(source), seconds * _FOR_THE_TRUTH, off)
     else:
-        truth, notes = exactly(_as_gradient(exact, of), "what was given as exact"), []
+        truth, notes = exactly(_as_gradient(exact, of), "what was given as exact", None, off), []
+    if seen.constant:
+        notes = [*notes, "The cost was the same at all samples that were looked at: it seems not to depend on z."]
     losses = {name: (candidate.estimator.bias, loss(candidate)) for name, candidate in entries.items()}
     return _compare(losses, of, truth, draws, seconds - (perf_counter() - start), left_out, notes, n)
 

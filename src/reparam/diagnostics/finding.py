@@ -43,11 +43,12 @@ class Finding:
     Attributes:
         name: of the entry.
         documented: the sentence by which the estimator says its own bias; None where it promises none.
-        bias: of the mean, along the true gradient: above zero it is too long. NaN where the truth is not known.
+        bias: of the mean, along the true gradient: above zero it is too long. Where that gradient is
+            zero, the same as `bias_length`. NaN where the truth is not known.
         bias_error: half of a 95 % confidence interval of it, with the truth's own error.
         bias_length: of mean minus truth in all directions, less what chance adds to it.
         biased: whether chance makes so large an error, along the gradient or in any element, less than once in a million times
-            (a long tail makes it more often).
+            (a long tail makes it more often); not said of fewer than 20 draws, which may be alike by chance.
         norm: the length of the true gradient (of the mean, where the truth is not known).
         variance: of an estimate, summed over all elements.
         variance_error: its standard error.
@@ -82,8 +83,18 @@ class Finding:
 
     @property
     def snr(self) -> float:
-        """Signal to noise: the length of the gradient over the root of the total variance; infinite without variance."""
-        return self.norm / math.sqrt(self.variance) if self.variance else math.inf
+        """Signal to noise: the length of the gradient over the root of the total variance.
+
+        Infinite without variance, NaN where there is no gradient either.
+        """
+        if self.variance:
+            return self.norm / math.sqrt(self.variance)
+        return math.inf if self.norm else math.nan
+
+    @property
+    def nothing_to_see(self) -> bool:
+        """Whether the true gradient is known, and zero."""
+        return self.norm == 0 and not math.isnan(self.bias)
 
     @property
     def tail_bound(self) -> float:
@@ -112,9 +123,11 @@ def find(name: str, documented: str | None, tally: Tally, truth: Truth | None, s
         sizes: elements of each parameter, in order.
     """
     m = max(tally.count, 1)
-    rounding = tally.epsilon**_ROUNDING * max(
+    # Where the true gradient is zero the size of the mean, noise or bias, is no measure of its digits: that of the terms is.
+    digits = tally.epsilon**_ROUNDING * max(
         float(tally.mean.abs().max()), 0.0 if truth is None else float(truth.gradient.abs().max())
     )
+    rounding = max(digits, 0.0 if truth is None else truth.rounding)
     variance = torch.where(tally.variance <= rounding**2, 0.0, tally.variance)
     signal = tally.mean if truth is None else truth.gradient
     gap = torch.full_like(signal, math.nan) if truth is None else tally.mean - truth.gradient
@@ -122,6 +135,8 @@ def find(name: str, documented: str | None, tally: Tally, truth: Truth | None, s
     gap = torch.sign(gap) * (gap.abs() - slack).clamp(min=0.0) + 0.0
     error = variance / m + (0.0 if truth is None else truth.deviation**2)
     bias, bias_error, chance_along = (math.nan, math.nan, 1.0) if truth is None else _along(tally, truth, rounding)
+    if truth is not None and truth.is_zero:  # there is no direction to be off in
+        bias, bias_error = _length(gap, error), _NORMAL_95 * math.sqrt(float(error.sum()))
     # Elements that were zero each time may be rare events that no draw met.
     unseen = (variance == 0) & (tally.mean == 0)
     tested = torch.where(unseen, 0.0, gap)
@@ -139,7 +154,7 @@ def find(name: str, documented: str | None, tally: Tally, truth: Truth | None, s
         bias=bias,
         bias_error=bias_error,
         bias_length=_length(gap, error),
-        biased=truth is not None and chance < _ALPHA,
+        biased=truth is not None and tally.count >= _FEWEST and chance < _ALPHA,
         norm=float(signal.norm()),
         variance=total if tally.count > 1 else math.nan,
         variance_error=tally.total_variance[1] if total else 0.0,

@@ -77,7 +77,7 @@ def distributions(axis: Axes, diagnosis: Diagnosis, colour: str = "C0", flagged:
         axis.axvline(truth, color=axis.xaxis.label.get_color(), linewidth=0.8, linestyle=(0, (2, 2)))
     axis.set_xlim(low, high)
     _names(axis, diagnosis)
-    axis.set_title("the estimates, along the true gradient")
+    axis.set_title("the estimates, along " + ("the true gradient" if truth else "some direction"))
 
 
 def _span(drawn: list[np.ndarray], truth: float) -> tuple[float, float]:

@@ -92,6 +92,8 @@ def recommendation(rows: Sequence[Finding]) -> str:
 
     Of those that are neither flagged as biased nor say so themselves, an exact one or the one of the highest efficiency.
     """
+    if rows and all(row.nothing_to_see for row in rows):
+        return _of_no_gradient(rows)
     usable = [row for row in rows if not row.broken and not row.unseen and math.isfinite(row.variance)]
     fair = [row for row in usable if _is_fair(row)]
     if not fair:
@@ -116,6 +118,21 @@ def recommendation(rows: Sequence[Finding]) -> str:
     if rest:
         text += f"; {number(best.efficiency / rest[0].efficiency, 2)} times as efficient as {rest[0].name}"
     return f"{text}.{_tempting(rows, best)}"
+
+
+def _of_no_gradient(rows: Sequence[Finding]) -> str:
+    text = (
+        "The gradient is zero here, as far as the digits of the parameters show: look at another point. Variance is all there is "
+        "to compare, and biases are given as they are, not as shares."
+    )
+    quiet = [row.name for row in rows if row.variance == 0 and not row.biased and not row.broken]
+    if quiet:
+        text += f" Without noise: {_and(quiet)}."
+    noisy = [row for row in rows if 0 < row.variance < math.inf and not row.biased and not row.broken]
+    if noisy:
+        best = max(noisy, key=lambda row: row.efficiency)
+        text += f" Of those with noise, {best.name} is the most efficient: {_facts(best)}."
+    return text
 
 
 def _is_fair(row: Finding) -> bool:
@@ -158,8 +175,8 @@ def warnings(rows: Sequence[Finding]) -> dict[str, list[str]]:
 def _of_one(row: Finding) -> list[str]:
     texts = []
     if row.biased:
-        size = f"biased by {number(row.bias)} ± {number(row.bias_error, 2)} along the gradient"
-        size += f", by {_share(row)} of its length in all" if row.norm else ""
+        size = f"biased by {number(row.bias)} ± {number(row.bias_error, 2)}"
+        size += f" along the gradient, by {_share(row)} of its length in all" if row.norm else ", where the gradient is zero"
         texts.append(f"{size}. " + (row.documented or "It says that it is unbiased: is the cost a smooth function of the sample?"))
     elif row.documented and not _is_fair(row):
         texts.append(f"no bias was found beyond {number(abs(row.bias) + row.bias_error, 2)}, but: {row.documented}")
