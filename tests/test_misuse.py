@@ -1,10 +1,14 @@
 """What a new user gets wrong, each answered by what came, what was wanted and what to do."""
 
+import re
+
 import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Normal
 
 import reparam as rp
+from reparam.errors import BadInputError
+from reparam.models.gradient import _HEARD, ESTIMATORS, check
 
 MU = torch.zeros((), requires_grad=True)
 
@@ -79,3 +83,59 @@ class TestCosts:
     def test_come_in_pairs(self, estimator):
         with pytest.raises(ValueError, match="n=3 must be even, such as n=4"):
             rp.expect(lambda z: z, Bernoulli(logits=MU), estimator=estimator, n=3)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("gumbel_softmax", "GumbelSoftmax"),
+            ("leaveoneout", "LeaveOneOut"),
+            ("Elbo", "elbo"),
+            ("Rebar", "REBAR"),
+            ("expectation", "expect"),
+            ("rsampel", "rsample"),
+            ("Reinforce", "Score, LeaveOneOut, or"),
+            ("RLOO", "LeaveOneOut"),
+        ],
+    )
+    def test_of_the_package(self, name, meant):
+        with pytest.raises(AttributeError, match=f"^module 'reparam' has no attribute '{name}': did you mean {meant}"):
+            getattr(rp, name)
+
+    @pytest.mark.parametrize("name", ["xyzzy", "__wrapped__"])
+    def test_of_the_package_that_are_near_nothing(self, name):
+        with pytest.raises(AttributeError, match=f"^module 'reparam' has no attribute '{name}'$"):
+            getattr(rp, name)
+
+    def test_that_people_know_lead_to_names_of_the_package(self):
+        for meant in rp._HEARD.values():
+            assert all(word in dir(rp) for word in re.findall(r"[A-Z]\w+", meant))
+        for meant in _HEARD.values():
+            assert all(word in ESTIMATORS for word in meant.split(" or "))
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("GumbelSoftmax", "gumbel_softmax"),
+            ("leave-one-out", "leave_one_out"),
+            ("DisARM", "disarm"),
+            ("reinforce", "score or leave_one_out"),
+            ("REINFORCE", "score or leave_one_out"),
+            ("RLOO", "leave_one_out"),
+            ("NVIL", "score_learned"),
+            ("concrete", "gumbel_softmax"),
+            ("ST", "straight_through"),
+        ],
+    )
+    def test_of_estimators_on_the_command_line(self, name, meant):
+        with pytest.raises(
+            BadInputError, match=rf"^estimator='{name}': did you mean {meant}\? For latent='bernoulli' give one of arm, "
+        ):
+            check(name, "bernoulli", None)
+
+    def test_of_estimators_for_other_latents(self):
+        with pytest.raises(
+            BadInputError, match=r"mean gumbel_softmax, for latent='bernoulli' or 'categorical'\? For latent='normal' give"
+        ):
+            check("GumbelSoftmax", "normal", None)

@@ -112,7 +112,16 @@ _HOMES = {
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("diagnostics", "distributions", "estimators", "objectives", "testing")  # rp.distributions.Logistic, without an import of its own
+# rp.distributions.Logistic, without an import of its own.
+_MODULES = ("diagnostics", "distributions", "estimators", "objectives", "testing")
+# Names of other libraries and papers, plain, for messages only.
+_HEARD = {
+    "concrete": "GumbelSoftmax",
+    "nvil": "Score",
+    "reinforce": "Score, LeaveOneOut, or, for the policy gradient of an agent, reinforce",
+    "rloo": "LeaveOneOut",
+    "u2g": "DisARM",
+}
 
 __all__ = [
     "Antithetic",
@@ -147,10 +156,22 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
-        raise AttributeError(f"module 'reparam' has no attribute {name!r}")
+        raise AttributeError(f"module 'reparam' has no attribute {name!r}{_meant(name)}")
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value  # the next look-up finds it without coming here
     return value
+
+
+def _meant(name: str) -> str:
+    """The end of a message about an unknown name: what was probably meant."""
+    if name.startswith("_"):  # asked by Python and its tools, not by people
+        return ""
+    from difflib import get_close_matches
+
+    plain = {known.replace("_", "").lower(): known for known in (*_MODULES, *_HOME)}
+    word = name.replace("_", "").lower()
+    near = _HEARD.get(word) or plain.get(next(iter(get_close_matches(word, plain, 1)), ""))
+    return f": did you mean {near}?" if near else ""
 
 
 def __dir__() -> list[str]:

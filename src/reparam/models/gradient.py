@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -114,6 +115,18 @@ ESTIMATORS: dict[str, Named] = {
     "straight_through": Named(lambda t, _, x: StraightThrough()),
 }
 
+# Names of other libraries and papers, plain, for messages only.
+_HEARD = {
+    "concrete": "gumbel_softmax",
+    "nvil": "score_learned",
+    "reinforce": "score or leave_one_out",
+    "reparameterization": "pathwise",
+    "rloo": "leave_one_out",
+    "st": "straight_through",
+    "stgumbelsoftmax": "st_gumbel",
+    "u2g": "disarm",
+}
+
 #: What each family of latents takes unless told otherwise.
 DEFAULTS = {"normal": "pathwise", "bernoulli": "disarm", "categorical": "disarm"}
 
@@ -123,6 +136,17 @@ def fitting(latent: str) -> list[str]:
     return [name for name, entry in ESTIMATORS.items() if latent in entry.latents]
 
 
+def _meant(name: str) -> str:
+    """The name, or names, by which the command line knows what people call otherwise; empty if nothing is near."""
+    plain = {_plain(known): known for known in ESTIMATORS}
+    word = _plain(name)
+    return _HEARD.get(word) or plain.get(next(iter(get_close_matches(word, plain, 1)), ""), "")
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
+
+
 def check(name: str, latent: str, samples: int | None) -> None:
     """Refuse a name that does not serve a family of latents, or a number of samples that the estimator does not take.
 
@@ -130,7 +154,11 @@ def check(name: str, latent: str, samples: int | None) -> None:
         BadInputError: saying what there is.
     """
     if name not in ESTIMATORS:
-        raise BadInputError(f"estimator={name!r}: for latent={latent!r} give one of {', '.join(fitting(latent))}")
+        meant = _meant(name)
+        if meant in ESTIMATORS and latent not in ESTIMATORS[meant].latents:
+            meant += f", for latent={' or '.join(map(repr, ESTIMATORS[meant].latents))}"
+        hint = f"did you mean {meant}? F" if meant else "f"
+        raise BadInputError(f"estimator={name!r}: {hint}or latent={latent!r} give one of {', '.join(fitting(latent))}")
     entry = ESTIMATORS[name]
     if latent not in entry.latents:
         raise BadInputError(
