@@ -149,7 +149,33 @@ def test_problems_that_are_none(refused, tmp_path, name, line):
         (("--out", "page.txt"), "--out page.txt: give a name that ends in .html"),
         (("--problems", "toy"), "there is no flag --problems: did you mean --problem"),
         (("--n", "two"), "n is 'two': give a whole number"),
+        (("--problem", ""), "--problem is empty: give quadratic, "),
+        (("--problem=",), "--problem is empty: give quadratic, "),
+        (("mine:router",), "'mine:router' is one argument too many: give --problem mine:router$"),
+        (("--problem", "quadratic", "mine:router"), "give --problem mine:router$"),
     ],
 )
 def test_bad_flags(refused, words, line):
     refused(2, line, "compare", *words)
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(cli, refused, tmp_path, monkeypatch):
+    def worked(*_):
+        raise AssertionError("it worked first")
+
+    monkeypatch.setattr("reparam.cli.compare.diagnose", worked)
+    refused(5, "nowhere/e.html: there is no folder ", "compare", "--out", "nowhere/e.html")
+    refused(5, "there is no folder /nonexist: make it", "compare", "--out", "/nonexist/e.html")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    refused(5, "nothing can be written to ", "compare", "--out", "e.html")
+
+
+def test_all_problems_by_default(cli, monkeypatch):
+    from reparam.cli import compare
+
+    asked = []
+
+    monkeypatch.setattr(compare, "problem", lambda name: asked.append(name))
+    monkeypatch.setattr(compare, "_diagnose", lambda *_: 1 / 0)
+    cli("compare")
+    assert asked == list(PROBLEMS)

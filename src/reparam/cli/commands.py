@@ -25,6 +25,7 @@ def run(name: str, words: Sequence[str]) -> None:
     function = _FUNCTIONS[name]
     parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
     parser.add_parameters(function)
+    parser.alone = "--problem" if function is compare else None
     function(**parser.read(words).as_dict())
 
 
@@ -220,7 +221,7 @@ def models() -> None:
 
 
 def compare(
-    problem: tuple[str, ...] = (),
+    problem: tuple[str, ...] = ("all",),
     n: int = 16,
     draws: int = 1000,
     seconds: float = 10.0,
@@ -233,7 +234,7 @@ def compare(
 
     Args:
         problem: quadratic, toy-0.45, toy-0.499, logistic, polynomial, or MODULE:FUNCTION of your own, which takes nothing and
-            returns (f, q) or (f, q, estimators); several with commas between them. All of the standard ones by default.
+            returns (f, q) or (f, q, estimators); several with commas between them; all is the standard ones.
         n: rows of an estimate, at which the cost is evaluated.
         draws: estimates of each estimator.
         seconds: the most that a problem takes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import os
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from reparam.cli.problems import PROBLEMS, Problem, problem
 from reparam.diagnostics import Diagnosis, diagnose
 from reparam.diagnostics.entries import parameters_of
-from reparam.errors import BadInputError
+from reparam.errors import BadInputError, StorageError
 from reparam.noise import Fresh
 from reparam.report import comparison
 from reparam.training import engine
@@ -21,7 +22,10 @@ __all__ = ["show"]
 
 def show(names: tuple[str, ...], n: int, draws: int, seconds: float, seed: int, threads: int, out: Path, *, json: bool) -> None:
     """Compare on each problem, print as it goes, and write the page."""
-    problems = {name: problem(name) for name in (names or tuple(PROBLEMS))}
+    _check_place(out)
+    problems = {name: problem(name) for given in names for name in (PROBLEMS if given == "all" else (given,))}
+    if not problems:
+        raise BadInputError(f"--problem is empty: give {', '.join(PROBLEMS)}, MODULE:FUNCTION, or all")
     found: dict[str, tuple[Problem, Diagnosis]] = {}
     for name, given in problems.items():
         with engine.threads(threads):
@@ -31,6 +35,19 @@ def show(names: tuple[str, ...], n: int, draws: int, seconds: float, seed: int, 
     page = comparison.page([(given.title, given.text, result) for given, result in found.values()], seed)
     write_file(out, page.encode())
     print(json_.dumps({name: result.to_dict() for name, (_, result) in found.items()}) if json else out)
+
+
+def _check_place(out: Path) -> None:
+    """Say before the work what would be said after it.
+
+    Raises:
+        StorageError: for a place that cannot be written to.
+    """
+    folder = Path(os.path.realpath(out)).parent
+    if not folder.is_dir():
+        raise StorageError(f"{out}: there is no folder {folder}: make it, or give another --out")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(f"{out}: nothing can be written to {folder}: give another --out")
 
 
 def _diagnose(name: str, given: Problem, n: int, draws: int, seconds: float, seed: int) -> Diagnosis:

@@ -30,6 +30,7 @@ class Parser(ArgumentParser):  # type: ignore[misc]
 
     def __init__(self, prog: str, description: str) -> None:
         self.hints: dict[str, Any] = {}
+        self.alone: str | None = None  # the flag that a word without one was meant for
         self.places: dict[str, str] = {}  # of each field, in the file that is being read
         super().__init__(
             prog=prog,
@@ -100,7 +101,8 @@ class Parser(ArgumentParser):  # type: ignore[misc]
             word = next((w for w in found[1].split() if w.startswith("-")), "")
             if word:
                 return f"there is no flag {word.split('=')[0]}{nearest(word.split('=')[0].lstrip('-'), self.hints, '--')}"
-            return f"{found[1]!r} is one argument too many: see {self.prog} --help"
+            instead = f"give {self.alone} {found[1].replace(' ', ',')}" if self.alone else f"see {self.prog} --help"
+            return f"{found[1]!r} is one argument too many: {instead}"
         if found := re.match(r"argument --(\w+): expected one argument", message):
             return f"--{found[1]} wants a value: give {_wanted(self.hints.get(found[1], str))}"
         if found := re.match(r'Parser key "(\w+)":', message):
