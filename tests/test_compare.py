@@ -36,6 +36,9 @@ def test_command_prints_tables_and_writes_a_page_that_needs_nothing_else(cli, tm
     for outside in ("<script", "<link", "http://", "https://", "@import", 'src="', "file:"):
         assert outside not in page.replace("http://www.w3.org", ""), outside
     assert page.count("<svg") == 8
+    # A letter of 7 points is 12 pixels or more on the 940 of the page.
+    assert all(7 * 940 / float(width) > 12 for width in re.findall(r'<svg class="chart".*?viewBox="0 0 ([\d.]+) ', page))
+    assert len(re.findall(r'<svg class="chart".*?viewBox="0 0 ([\d.]+) ', page)) == 8
     assert page.count('class="answer"') == 2
     assert "Use Enumerate: exact here" in page
     ids = re.findall(r'id="([^"]+)"', page)

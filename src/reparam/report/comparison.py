@@ -15,6 +15,8 @@ from reparam.report.page import render
 
 __all__ = ["page"]
 
+# As wide as the page: its 940 pixels make 13 of a letter of 7 points, the size of the tables.
+_INCHES = 7.2
 _PANELS = {
     "efficiency": (
         picture.efficiencies,
@@ -65,7 +67,7 @@ def _figure(identity: str, title: str, name: str, found: Diagnosis) -> str:
         "variance": [f"{row.name} {row.variance:.2g}" for row in found],
         "draws": [row.name for row in found],
     }[name]
-    chart = _Chart(identity, f"{title}, {name}: {', '.join(described)}", width=5.2, height=0.7 + 0.24 * len(found.rows))
+    chart = _Chart(identity, f"{title}, {name}: {', '.join(described)}", width=_INCHES, height=0.7 + 0.18 * len(found.rows))
     with chart as axis:
         draw(axis, found, SERIES[0], SERIES[2])
     return chart.svg
