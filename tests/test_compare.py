@@ -9,6 +9,7 @@ import torch
 
 import reparam as rp
 from reparam.cli.problems import PROBLEMS, problem
+from reparam.diagnostics.entries import parameters_of
 
 TINY = ("--draws", 12, "--seconds", 3)
 
@@ -74,6 +75,15 @@ def test_standard_problems_are_what_they_say(name):
     assert found["LeaveOneOut"].norm > 0
     assert given.title
     assert given.text.endswith(".")
+
+
+def test_the_logistic_problem_is_in_the_log_of_its_scales():
+    """What people train; the text says so, and the gradients of both are seen."""
+    given = problem("logistic")
+    loc, log_scale = parameters_of(given.q).values()
+    torch.testing.assert_close(given.q.base_dist.loc, loc)
+    torch.testing.assert_close(given.q.base_dist.scale, log_scale.exp())
+    assert "in loc and in log scale" in given.text
 
 
 MINE = '''
