@@ -89,7 +89,8 @@ def logistic() -> Problem:
     return Problem(
         "Bayesian logistic regression",
         "−log p(y, w), w ~ Normal(loc, scale), a component for each of 10 features of 569 breast-cancer diagnoses and one for the "
-        "intercept: near the optimum of a mean-field posterior, on the full batch. Gradients are in loc and in log scale, which the table calls scale.",
+        "intercept: near the optimum of a mean-field posterior, on the full batch. "
+        "Gradients are in loc and in log scale, which the remarks call scale.",
         cost,
         Independent(Normal(loc, log_scale.exp()), 1),
         [Pathwise(), (Pathwise(), Antithetic()), (Pathwise(), Sobol(seed=0)), LeaveOneOut(), Score()],
