@@ -8,7 +8,7 @@ import torch.distributions as td
 import reparam as rp
 from cases import CASES, FACTOR, LOC, UNIVARIATE, holds, ids
 from reparam.noise import EXPONENTIAL, NORMAL
-from reparam.testing.paths import compiled, derivatives, implicit_gradient, transforms
+from reparam.testing.derivatives import compiled, derivatives, implicit_gradient, transforms
 
 
 def matrix_free(case):

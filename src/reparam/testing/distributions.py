@@ -12,8 +12,7 @@ from reparam.noise import EXPONENTIAL, NORMAL, Kind
 from reparam.paths import path, rsample
 from reparam.paths.path import bounds
 from reparam.stats import mean_test
-from reparam.testing.paths import Found
-from reparam.testing.subject import Property, Subject, log_density_of_noise, unvalidated, worst
+from reparam.testing.subject import Found, Property, Subject, log_density_of_noise, unvalidated, worst
 
 __all__ = ["DISTRIBUTION_PROPERTIES"]
 

@@ -13,10 +13,9 @@ from torch.distributions import Bernoulli, Distribution
 from reparam.estimators import Enumerate, Estimator, Sampler, Score, expect, graph
 from reparam.noise import Fresh
 from reparam.stats import Verdict, mean_test
+from reparam.testing.subject import Found
 
 __all__ = ["ESTIMATOR_PROPERTIES", "Experiment"]
-
-Look = Iterator[tuple[bool | None, str] | tuple[bool | None, str, float]]
 
 _ALPHA = 1e-9
 
@@ -78,13 +77,13 @@ class Experiment:
         return torch.autograd.grad(value.sum(), leaves, create_graph=create_graph, allow_unused=True, materialize_grads=True)
 
 
-def bias_is_said(case: Experiment) -> Look:
+def bias_is_said(case: Experiment) -> Found:
     bias = case.estimator.bias
     fine = bias is None or (isinstance(bias, str) and len(bias.split()) > 3 and bias.rstrip().endswith("."))
     yield fine, f"bias is {bias!r}; wanted None, or a sentence that says how it is biased"
 
 
-def shapes(case: Experiment) -> Look:
+def shapes(case: Experiment) -> Found:
     """An estimate has the shape of the cost without rows, whether the cost keeps the batch or sums a dimension of it."""
     leaves = case.leaves(3)
     q = case.make(*leaves)
@@ -95,7 +94,7 @@ def shapes(case: Experiment) -> Look:
     yield value.shape == q.batch_shape, f"an estimate of shape {tuple(value.shape)}; wanted {tuple(q.batch_shape)}"
 
 
-def value(case: Experiment) -> Look:
+def value(case: Experiment) -> Found:
     if case.value is None and case.estimator.bias is not None and case.gradient is None:
         yield None, "biased, and the expectation of its value was not given"
         return
@@ -104,7 +103,7 @@ def value(case: Experiment) -> Look:
     yield from _means("E[f]", found, wanted.expand(found.shape[1:]), case.detects)
 
 
-def gradient(case: Experiment) -> Look:
+def gradient(case: Experiment) -> Found:
     """The mean of the gradient estimates is the gradient of E[f], or of a biased estimator the documented one."""
     if case.estimator.bias is not None and case.gradient is None:
         yield None, "biased, and the expectation of its gradient was not given"
@@ -120,7 +119,7 @@ def gradient(case: Experiment) -> Look:
         yield from _means(f"gradient in parameter {i}", estimate, truth.expand(estimate.shape[1:]), case.detects)
 
 
-def variance(case: Experiment) -> Look:
+def variance(case: Experiment) -> Found:
     if case.variance is None:
         yield None, "no closed form was given"
         return
@@ -134,7 +133,7 @@ def variance(case: Experiment) -> Look:
         yield from _means(f"variance in parameter {i}", squares, truth, 2 * case.detects)
 
 
-def direct_dependence(case: Experiment) -> Look:
+def direct_dependence(case: Experiment) -> Found:
     """What the cost depends on beside the sample is differentiated too: d/dw E[w f] = E[f]."""
     if case.estimator.bias is not None and case.value is None and case.gradient is None:
         yield None, "biased, and the expectation of its value was not given"
@@ -152,7 +151,7 @@ def direct_dependence(case: Experiment) -> Look:
     yield from _means("derivative in a weight of the cost", found, wanted.detach().expand(q.batch_shape[1:]).sum(), case.detects)
 
 
-def nesting(case: Experiment) -> Look:
+def nesting(case: Experiment) -> Found:
     """Inside the cost of another estimator, the estimate counts as a cost: b is a coin with logit a, the cost (1 + b) f(z)."""
     if case.estimator.bias is not None:
         yield None, "biased"
@@ -177,7 +176,7 @@ def nesting(case: Experiment) -> Look:
         yield from _means(f"gradient in parameter {name}", estimate, truth.expand(estimate.shape[1:]), 3 * case.detects)
 
 
-def second_derivatives(case: Experiment) -> Look:
+def second_derivatives(case: Experiment) -> Found:
     if case.second is None:
         yield None, "left out"
         return
@@ -200,7 +199,7 @@ def second_derivatives(case: Experiment) -> Look:
         yield from _means(f"second derivatives in parameter {i}", found_, truth.expand(found_.shape[1:]), 5 * case.detects)
 
 
-def randomness(case: Experiment) -> Look:
+def randomness(case: Experiment) -> Found:
     """All of it comes from the source."""
     before = torch.random.get_rng_state()
     first, second, other = (case.estimates(case.leaves(20), salt).detach() for salt in (7, 7, 8))
@@ -210,7 +209,7 @@ def randomness(case: Experiment) -> Look:
     yield exact or not torch.equal(first, other), "another generator gives others"
 
 
-def single_precision(case: Experiment) -> Look:
+def single_precision(case: Experiment) -> Found:
     leaves = [p.detach().float().requires_grad_() for p in case.leaves(5)]
     estimate = expect(lambda z: case.f(z).float(), case.make(*leaves), estimator=case.estimator, n=case.n, source=case.fresh(9))
     slopes = case.gradient_of(estimate, leaves)

@@ -16,7 +16,7 @@ from reparam.noise import EXPONENTIAL, NORMAL, Fresh, Kind
 from reparam.paths import Path, path
 from reparam.testing.report import Finding
 
-__all__ = ["Property", "Subject", "look", "unvalidated", "worst"]
+__all__ = ["Found", "Property", "Subject", "look", "unvalidated", "worst"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class Subject:
         return p if not d.event_shape and p.noise.shape == d.batch_shape else None
 
 
-Property = Callable[[Subject], Iterator[tuple[bool | None, str, float] | tuple[bool | None, str]]]
+Found = Iterator[tuple[bool | None, str] | tuple[bool | None, str, float]]
+Property = Callable[[Subject], Found]
 
 
 def look(check: Callable[[Any], Any], subject: Any) -> list[Finding]:
