@@ -233,8 +233,15 @@ def test_two_processes_print_and_write_once(tmp_path):
 def test_interrupt_while_starting_ends_with_130(delay, tmp_path):
     # Before training there is nothing to save: imports must neither swallow the signal nor break on it.
     words = [*map(str, TINY), "--epochs", "100000", "--patience", "0", "--out", str(tmp_path / "run")]
-    # The interpreter takes its time to start on a busy machine: the clock begins when our program does.
-    code = f"import sys\nfrom reparam.cli import main\nprint('started', flush=True)\nsys.exit(main({words}))"
+    # The interpreter takes its time to start on a busy machine: the clock begins when our program does. Where the tests run in
+    # the background, they inherit that the signal is ignored.
+    code = f"""
+import signal, sys
+from reparam.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print("started", flush=True)
+sys.exit(main({words}))
+"""
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "started\n"
     time.sleep(delay)
