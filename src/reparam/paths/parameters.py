@@ -86,10 +86,13 @@ def forget_derived(d: Distribution) -> None:
 
     Parameters may have moved in place since, by a step of an optimiser, and samples would follow the old ones.
     """
+    if torch.compiler.is_compiling():
+        return
+    check_distribution(d)
     while isinstance(d, Independent):
         d = d.base_dist
     held = vars(d)
-    if torch.compiler.is_compiling() or not {"probs", "logits"} <= held.keys():
+    if not {"probs", "logits"} <= held.keys():
         return
     # What was given comes first; after an `expand`, `_param` tells.
     given = "logits" if held.get("_param") is held["logits"] else next(key for key in held if key in ("probs", "logits"))
