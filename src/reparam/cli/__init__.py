@@ -32,6 +32,9 @@ _COMMANDS = {
     "paths": "every distribution, how it is made differentiable, with what bias",
 }
 
+# The extra that brings a package, where it is not that of the command line.
+_EXTRAS = {"tokenizers": "text", "librosa": "audio", "soundfile": "audio"}
+
 # What torch's allocators say, in errors of no class of their own.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")
 
@@ -153,7 +156,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, UserError):
         return error.exit_code, str(error)
     if isinstance(error, ModuleNotFoundError) and (package := (error.name or "").split(".")[0]) != "reparam":
-        return BadInputError.exit_code, f"this needs the package {package}: pip install 'reparam[cli]'"
+        return BadInputError.exit_code, f"this needs the package {package}: pip install 'reparam[{_EXTRAS.get(package, 'cli')}]'"
     out_of_memory = type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in _OUT_OF_MEMORY)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and out_of_memory):
         return StorageError.exit_code, "memory ran out: ask for less at a time"

@@ -47,4 +47,21 @@ def mnist() -> Data:
     return assemble(parts, name="mnist", source="mnist", values="counts", levels=255)
 
 
-BUNDLED = {"digits": digits, "mnist": mnist}
+def moons() -> Data:
+    """2000 points of the plane on two half circles that hold each other, with normal noise of 0.08; the label says which."""
+    from sklearn.datasets import make_moons
+
+    x, y = make_moons(2000, noise=0.08, random_state=0)
+    return assemble({"train": Part(x, y, "moons")}, name="moons", source="moons")
+
+
+def breast_cancer() -> Data:
+    """30 measurements of the cell nuclei of 569 tumours, malignant or benign, which ship with scikit-learn."""
+    from sklearn.datasets import load_breast_cancer
+
+    found = load_breast_cancer()
+    part = Part(found.data, found.target_names[found.target], "breast_cancer")
+    return assemble({"train": part}, name="breast_cancer", source="breast_cancer")
+
+
+BUNDLED = {"digits": digits, "mnist": mnist, "moons": moons, "breast_cancer": breast_cancer}

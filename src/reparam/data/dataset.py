@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from reparam.data.check import DataWarning, check_room
+from reparam.data.codec import Codec
 from reparam.errors import BadInputError
 
-__all__ = ["LARGEST", "Data", "Part", "Splits", "Values", "assemble", "from_tensor"]
+__all__ = ["LARGEST", "Data", "Part", "Splits", "Values", "assemble", "encode_labels", "from_tensor"]
 
-Values = Literal["binary", "counts", "real"]
+Values = Literal["binary", "counts", "real", "tokens"]
 Array = np.ndarray[Any, Any]
 
 # Whole numbers up to here are counts: the levels of an 8-bit picture.
@@ -31,16 +32,18 @@ class Data:
     """A data set in memory.
 
     Attributes:
-        x: N + shape, float32, in natural units: 0/1, counts 0..levels, or reals that are not standardised.
+        x: N + shape, float32, in natural units: 0/1, counts 0..levels, or reals that are not standardised; int64 for tokens.
         y: N integer labels, or None.
         name: what reports call it: "digits", a file's stem.
         source: what `load` takes to read it again.
-        values: what the numbers are; decides the default likelihood: bernoulli, binomial or gaussian.
-        levels: the largest possible count (digits 16, 8-bit pictures 255); None unless `values` is "counts".
+        values: what the numbers are; decides the default likelihood: bernoulli, binomial, gaussian, or that of a text.
+        levels: the largest possible count or token (digits 16, 8-bit pictures 255); None unless `values` is one of these.
         scaling: one sentence on the numbers, for people.
         validation: the source's own validation set, where it has one.
         test: the source's own test set, where it has one.
         rows: which rows of the source these are, where it is a part of them.
+        classes: the names of the labels, in the order of the labels.
+        codec: for texts and sounds, the way back from numbers.
     """
 
     x: Tensor
@@ -53,14 +56,31 @@ class Data:
     validation: Data | None = None
     test: Data | None = None
     rows: Tensor | None = None
+    classes: tuple[str, ...] | None = None
+    codec: Codec | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of one datum: (C, H, W) for images, (D,) for vectors."""
+        """The shape of one datum: (C, H, W) for images, (D,) for vectors, (L,) for texts."""
         return self.x.shape[1:]
+
+    @property
+    def places(self) -> Tensor:
+        """The place of each label in `classes`, N integers: what models that are conditional on labels take.
+
+        Raises:
+            BadInputError: for data without labels.
+        """
+        if self.y is None or self.classes is None:
+            raise BadInputError(f"{self.name} has no labels: name their column or array (label=..., --label)")
+        try:
+            numbers = torch.tensor([int(name) for name in self.classes])
+        except ValueError:  # texts, whose labels are their places
+            return self.y
+        return torch.searchsorted(numbers, self.y)
 
     @cached_property
     def digest(self) -> str:
@@ -139,14 +159,13 @@ def assemble(
     _check_same_shape(parts, xs)
     values, levels = _describe(list(parts.values()), list(xs.values()), values, levels)
     scaling = _scaling(xs["train"], values, levels)
-    ys = _encode_labels(parts)
+    ys, classes = encode_labels(parts)
     made: dict[str, Data] = {}
     for key in ("validation", "test", "train"):
         if key in parts:
             y = None if ys[key] is None else torch.from_numpy(ys[key])
-            own = (made.get("validation"), made.get("test")) if key == "train" else ()
-            made[key] = Data(torch.from_numpy(xs[key]), y, name, source, values, levels, scaling, *own)
-    return made["train"]
+            made[key] = Data(torch.from_numpy(xs[key]), y, name, source, values, levels, scaling, classes=classes)
+    return replace(made["train"], validation=made.get("validation"), test=made.get("test"))
 
 
 def _to_float(part: Part) -> Array:
@@ -211,28 +230,28 @@ def _scaling(x: Array, values: Values, levels: int | None) -> str:
     return f"{noun} are reals from {x.min():.4g} to {x.max():.4g}, not rescaled"
 
 
-def _encode_labels(parts: Mapping[str, Part]) -> dict[str, Array | None]:
-    """Whole numbers as they are; texts as their place in the sorted list of those in all parts."""
-    made: dict[str, Array | None] = {}
-    texts: dict[str, Array] = {}
-    for key, part in parts.items():
-        y = part.y
-        made[key] = None
-        if y is None:
-            continue
-        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        if y.shape != part.x.shape[:1]:
-            raise BadInputError(f"the labels of {part.title} have shape {y.shape}: one a row is wanted, {part.x.shape[0]} in all")
-        if y.dtype.kind in "OSU":
-            try:
-                y = y.astype(np.float64)
-            except ValueError:
-                texts[key] = y.astype(str)
-                continue
+def encode_labels(parts: Mapping[str, Part]) -> tuple[dict[str, Array | None], tuple[str, ...] | None]:
+    """Labels as integers, and their names: whole numbers as they are, texts as their place in the sorted list of all parts'."""
+    given = {key: _one_a_row(part) for key, part in parts.items() if part.y is not None}
+    made: dict[str, Array | None] = dict.fromkeys(parts)
+    if not given:
+        return made, None
+    try:
+        numbers = {key: y.astype(np.float64) if y.dtype.kind in "OSU" else y for key, y in given.items()}
+    except ValueError:
+        names, places = np.unique(np.concatenate([y.astype(str) for y in given.values()]), return_inverse=True)
+        ends = np.cumsum([len(y) for y in given.values()])[:-1]
+        return made | dict(zip(given, np.split(places.astype(np.int64), ends), strict=True)), tuple(map(str, names))
+    for key, y in numbers.items():
         if y.dtype.kind not in "biuf" or not np.isfinite(y).all() or (y != np.rint(y)).any():
-            raise BadInputError(f"the labels of {part.title} are not whole numbers or texts: give classes, not measurements")
+            raise BadInputError(f"the labels of {parts[key].title} are not whole numbers or texts: give classes, not measurements")
         made[key] = y.astype(np.int64)
-    if texts:
-        classes = np.unique(np.concatenate(list(texts.values())))
-        made |= {key: np.searchsorted(classes, y).astype(np.int64) for key, y in texts.items()}
-    return made
+    return made, tuple(map(str, np.unique(np.concatenate([made[key] for key in numbers]))))
+
+
+def _one_a_row(part: Part) -> Array:
+    y: Array = part.y  # type: ignore[assignment]
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != part.x.shape[:1]:
+        raise BadInputError(f"the labels of {part.title} have shape {y.shape}: one a row is wanted, {part.x.shape[0]} in all")
+    return y

@@ -27,8 +27,9 @@ def load(spec: str | Path, *, array: str | None = None, label: str | None = None
     """Read a data set and check it.
 
     Args:
-        spec: "digits" (8 x 8 handwritten digits, at hand), "mnist" (fetched from OpenML once), or the path of a `.npz`, `.npy`,
-            `.csv` or `.parquet` file, of a folder of IDX files, or of a folder of images whose sub-folders, if any, are the labels.
+        spec: "digits" (8 x 8 handwritten digits), "moons" or "breast_cancer", which are at hand, "mnist" (fetched from OpenML
+            once), or the path of a `.npz`, `.npy`, `.csv` or `.parquet` file, of a folder of IDX files, or of a folder of images
+            whose sub-folders, if any, are the labels.
         array: the array of an `.npz` to use, when its names do not tell.
         label: the column of a table, or the array of an `.npz`, that holds the labels.
         on_error: what an unusable image in a folder does: "fail", or "skip" with a warning.

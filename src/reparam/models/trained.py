@@ -70,6 +70,8 @@ def record(name: str, model: Any, training: Training, options: DataOptions, data
             "shape": list(data.shape),
             "values": data.values,
             "levels": data.levels,
+            "classes": data.classes,
+            "codec": data.codec and data.codec.facts(),
             "scaling": data.scaling,
             "options": {key: value for key, value in asdict(options).items() if key != "data"},
             "sizes": sizes,
