@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reparam.errors import Interrupted
-from reparam.training.config import Loss, Training
+from reparam.training.config import Batch, Loss, Monitor, Training
 from reparam.training.fit import Result, fit
 from reparam.training.run import Run
 
-__all__ = ["Interrupted", "Loss", "Result", "Run", "Training", "fit"]
+__all__ = ["Batch", "Interrupted", "Loss", "Monitor", "Result", "Run", "Training", "fit"]

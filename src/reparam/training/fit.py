@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from reparam.errors import BadInputError, DivergedError, Interrupted
-from reparam.noise import Fresh
+from reparam.noise import Source
 from reparam.training import engine
-from reparam.training.config import Loss, Meter, Training
+from reparam.training.average import Average
+from reparam.training.config import ELBO, Batch, Loss, Meter, Monitor, Training, each, pick, rows_of
 from reparam.training.progress import Progress, flags
-from reparam.training.randomness import data_order, stream_seed
+from reparam.training.randomness import data_order, source_of, stream_seed
 from reparam.training.run import Run
 from reparam.training.signals import Signals
 from reparam.training.snapshot import State, restore, take
@@ -31,9 +32,9 @@ class Result:
     """How training ended.
 
     Attributes:
-        status: all epochs done; no better validation ELBO for `patience` epochs; or nothing was left to do.
+        status: all epochs done; no better validation score for `patience` epochs; or nothing was left to do.
         epochs: epochs done, in all.
-        best: the best validation ELBO, in nats per datum.
+        best: the best validation score, what the model's monitor says; by default the ELBO, in nats per datum.
         history: one row an epoch, as `Run.history` gives them.
     """
 
@@ -45,8 +46,8 @@ class Result:
 
 def fit(
     model: nn.Module,
-    train: Tensor,
-    validation: Tensor,
+    train: Batch,
+    validation: Batch,
     config: Training,
     run: Run,
     *,
@@ -69,9 +70,10 @@ def fit(
 
     Args:
         model: a module whose `forward(batch, source)` returns a `Loss`; changed in place, it ends with the last weights
-            (`run.load_weights(model)` gives the best).
-        train: data, N + shape, in the model's units.
-        validation: data, M + shape; evaluated after each epoch with the same noise each time.
+            (`run.load_weights(model)` gives the best). Its attribute `monitor`, a [`Monitor`][reparam.training.Monitor], says which
+            part of the loss decides what is best; without one, the part "elbo".
+        train: data, N + shape, in the model's units; or a tuple of tensors of N rows each, which come to the model as a tuple.
+        validation: likewise; evaluated after each epoch with the same noise each time.
         config: how.
         run: from `Run.create`.
         progress: whether to show a bar or lines on standard error.
@@ -95,21 +97,22 @@ def fit(
 
 class _Loop:
     def __init__(
-        self, model: nn.Module, train: Tensor, validation: Tensor, config: Training, run: Run, signals: Signals, meter: Meter | None
+        self, model: nn.Module, train: Batch, validation: Batch, config: Training, run: Run, signals: Signals, meter: Meter | None
     ) -> None:
         self.accelerator = accelerator = engine.accelerator(config)
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.config, self.run, self.signals, self.meter = config, run, signals, meter
-        self.batch_size = min(config.batch_size, len(train))
-        if not len(train) or not len(validation):
-            raise BadInputError(f"{len(train)} training and {len(validation)} validation data: at least one of each is needed")
+        self.monitor: Monitor = getattr(model, "monitor", ELBO)
+        self.rows = rows_of(train)
+        self.batch_size = min(config.batch_size, self.rows)
+        if not self.rows or not rows_of(validation):
+            raise BadInputError(f"{self.rows} training and {rows_of(validation)} validation data: at least one of each is needed")
         if self.batch_size % self.world:
             raise BadInputError(f"batch_size {self.batch_size} does not divide among {self.world} processes: give a multiple")
-        self.batches = len(train) // self.batch_size
+        self.batches = self.rows // self.batch_size
         self.share = self.batch_size // self.world
-        self.train, self.validation = train.to(accelerator.device), validation.to(accelerator.device)
-        self.generator = torch.Generator(accelerator.device)
-        self.source = Fresh(self.generator)
+        self.device = accelerator.device
+        self.train, self.validation = (each(lambda tensor: tensor.to(self.device), data) for data in (train, validation))
 
         self.model = model
         self.prepared = accelerator.prepare_model(model, device_placement=True)  # or it imports half of torch.distributed to decide
@@ -121,10 +124,13 @@ class _Loop:
         # The engine's wrapper looks up modules and signatures at each step; only loss scaling needs it.
         self.optimizer = self.adam if accelerator.scaler is None else accelerator.prepare_optimizer(self.adam)
 
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self.average = Average(named, config.ema)
         self.state, self.saved_step = State(), -1
         accelerator.wait_for_everyone()
         if (checkpoint := run.read("last")) is not None:
             self.state = restore(f"the last checkpoint of {run.path}", checkpoint, model, self.adam, accelerator)
+            self.average.restore(checkpoint.optimizer)
             self.saved_step = self.state.step
         accelerator.wait_for_everyone()  # nobody writes while another still reads
         self.sums = self.restored_sums()
@@ -133,25 +139,33 @@ class _Loop:
     def restored_sums(self) -> Tensor:
         """What this process had added up of an unfinished epoch; its share, when there were as many processes as now."""
         if not self.state.sums:
-            return torch.zeros(0, dtype=torch.float64, device=self.train.device)
-        sums = torch.tensor([*self.state.sums.values()], dtype=torch.float64, device=self.train.device)
+            return torch.zeros(0, dtype=torch.float64, device=self.device)
+        sums = torch.tensor([*self.state.sums.values()], dtype=torch.float64, device=self.device)
         same = sums.shape[1] == self.world
         return sums[:, self.rank] if same else sums.mean(1)
 
     def run_to_the_end(self, progress: bool) -> Result:
-        state, config = self.state, self.config
+        state = self.state
         if self.rank == 0 and state.history:
             self.run.write_history(state.history)
         done = self.finished()
         if done is None:
-            with Progress(on=progress and self.rank == 0, epochs=config.epochs, steps=self.batches, done=state.step) as shown:
+            with self.progress(progress) as shown:
                 while done is None:
                     self.epoch(shown)
                     done = self.finished()
         else:
             done = "already finished"
         self.accelerator.wait_for_everyone()
-        return Result(done, state.epoch, state.best["elbo"] if state.best else -math.inf, state.history)
+        return Result(done, state.epoch, state.best["value"] if state.best else self.monitor.worst, state.history)
+
+    def progress(self, wanted: bool) -> Progress:
+        on, epochs = wanted and self.rank == 0, self.config.epochs
+        return Progress(on=on, epochs=epochs, steps=self.batches, done=self.state.step, monitor=self.monitor)
+
+    def noise(self, stream: str, counter: int) -> Source:
+        """The noise of one step: a pure function of the seed, whatever was drawn before."""
+        return source_of(self.config.noise, stream_seed(self.config.seed, stream, counter), self.device)
 
     def finished(self) -> Status | None:
         state, config = self.state, self.config
@@ -162,7 +176,7 @@ class _Loop:
 
     def epoch(self, shown: Progress) -> None:
         state = self.state
-        order = data_order(self.config.seed, state.epoch, len(self.train)).to(self.train.device)
+        order = data_order(self.config.seed, state.epoch, self.rows).to(self.device)
         shares = order[: self.batches * self.batch_size].view(self.batches, self.world, self.share)[:, self.rank]
         self.prepared.train()
         for rows in shares.unbind()[state.batch :]:
@@ -177,8 +191,8 @@ class _Loop:
     def step(self, rows: Tensor) -> int:
         """One update; returns the signal that asks all processes to stop, or 0."""
         state = self.state
-        self.generator.manual_seed(stream_seed(self.config.seed, "noise", state.step * self.world + self.rank))
-        loss: Loss = self.prepared(self.train.index_select(0, rows), self.source)
+        self.set_learning_rate()
+        loss: Loss = self.prepared(pick(self.train, rows), self.noise("noise", state.step * self.world + self.rank))
         if self.accelerator.scaler is None:
             loss.total.backward()  # the engine would divide by 1 first, and back through that
         else:
@@ -196,16 +210,30 @@ class _Loop:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip, norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.average.update(state.step + 1)
         parts = torch.stack(list(loss.parts.values()))
         if state.batch == 0:
-            if "elbo" not in loss.parts:
-                raise BadInputError(f"the model's loss has the parts {', '.join(loss.parts)}: one of them must be the elbo")
+            if self.monitor.part not in loss.parts:
+                raise BadInputError(
+                    f"the model's loss has the parts {', '.join(loss.parts)}: one of them must be {self.monitor.part}, that of its "
+                    "monitor"
+                )
             state.sums = {name: [0.0] for name in loss.parts}
             self.sums = torch.zeros_like(parts, dtype=torch.float64)
         self.sums += parts
         state.step += 1
         state.batch += 1
         return stop
+
+    def set_learning_rate(self) -> None:
+        """That of this step, a function of its number: a run that is taken up again needs no more."""
+        config, step = self.config, self.state.step
+        if config.warm_up or config.schedule == "cosine":
+            rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warm_up))
+            if config.schedule == "cosine":
+                rate *= 0.5 * (1 + math.cos(math.pi * step / (config.epochs * self.batches)))
+            for group in self.adam.param_groups:
+                group["lr"] = rate
 
     def gradient_norm(self) -> Tensor:
         self.accelerator.unscale_gradients()
@@ -251,17 +279,17 @@ class _Loop:
         row |= {f"validation/{name}": value for name, value in validation.items()}
         if self.meter is not None:
             row |= {f"snr/{name}": value for name, value in self.meter.snr().items()}
-        before = set(flags(state.history)) if state.history else set()
+        before = set(flags(state.history, self.monitor)) if state.history else set()
         state.history.append(row)
-        elbo = validation["elbo"]
-        if improved := math.isfinite(elbo) and (state.best is None or elbo > state.best["elbo"]):
-            state.best = {"step": state.step, "epoch": state.epoch, "elbo": elbo}
+        value = validation[self.monitor.part]
+        if improved := self.monitor.better(value, state.best["value"] if state.best else self.monitor.worst):
+            state.best = {"step": state.step, "epoch": state.epoch, "value": value}
         if improved or state.epoch % config.checkpoint_every == 0 or self.finished():
             self.save()
         if self.rank == 0:
             self.run.write_history(state.history)
             shown.epoch(row, state.step)
-            for flag in flags(state.history):
+            for flag in flags(state.history, self.monitor):
                 if flag not in before:
                     warnings.warn(f"epoch {state.epoch}: {flag}", RuntimeWarning, stacklevel=5)
 
@@ -270,13 +298,13 @@ class _Loop:
         """The parts of the loss on the validation data, with the same noise after every epoch, however many processes share it."""
         model = self.accelerator.unwrap_model(self.prepared)
         model.eval()
-        sums = torch.zeros_like(self.sums)
-        for i, batch in enumerate(self.validation.split(self.batch_size)):
-            if i % self.world == self.rank:
-                self.generator.manual_seed(stream_seed(self.config.seed, "validation", i))
-                parts = model(batch, self.source).parts
-                sums += len(batch) * torch.stack([parts[name] for name in self.state.sums]).double()
-        means = self.accelerator.reduce(sums, "sum") / len(self.validation)
+        sums, rows = torch.zeros_like(self.sums), rows_of(self.validation)
+        with self.average.in_place():
+            for i, places in enumerate(torch.arange(rows, device=self.device).split(self.batch_size)):
+                if i % self.world == self.rank:
+                    parts = model(pick(self.validation, places), self.noise("validation", i)).parts
+                    sums += len(places) * torch.stack([parts[name] for name in self.state.sums]).double()
+        means = self.accelerator.reduce(sums, "sum") / rows
         return dict(zip(self.state.sums, means.tolist(), strict=True))
 
     def save(self) -> None:
@@ -291,7 +319,7 @@ class _Loop:
         state.seconds = time.monotonic() - self.since
         shares = self.accelerator.gather(self.sums[None]).T.tolist()
         state.sums = dict(zip(state.sums, shares, strict=True))
-        checkpoint = take(state, self.model, self.adam, self.accelerator)
+        checkpoint = take(state, self.model, self.adam, self.accelerator, self.average)
         if self.rank == 0:
             self.run.save(checkpoint, self.config.keep)
         self.saved_step = state.step

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["data_order", "stream_seed"]
+from reparam.noise import Antithetic, Fresh, Sobol, Source
+
+__all__ = ["data_order", "source_of", "stream_seed"]
 
 _MASK = 0xFFFFFFFF
 
@@ -43,3 +46,11 @@ def stream_seed(seed: int, stream: str, counter: int) -> int:
 def data_order(seed: int, epoch: int, n: int) -> Tensor:
     """The permutation of `n` rows for an epoch, the same on every device."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(stream_seed(seed, "order", epoch)))
+
+
+def source_of(noise: Literal["fresh", "antithetic", "sobol"], seed: int, device: torch.device | str = "cpu") -> Source:
+    """The source of noise of a name, started from a seed."""
+    if noise == "sobol":
+        return Sobol(seed)
+    fresh = Fresh(torch.Generator(device).manual_seed(seed))
+    return Antithetic(fresh) if noise == "antithetic" else fresh

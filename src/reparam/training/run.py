@@ -17,6 +17,7 @@ from torch import nn
 
 from reparam.errors import ArtefactError, BadInputError
 from reparam.training import checkpoint as checkpoints
+from reparam.training.average import QUANTITY
 from reparam.training.checkpoint import Checkpoint
 from reparam.training.storage import remove_folder, storing, sweep, write_file
 
@@ -39,7 +40,9 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     a, b = dict(_flat(old)), dict(_flat(new))
-    names = [name for name in {**a, **b} if name not in FREE and name.split(".")[0] not in ("format", "versions")]
+    # What a schedule ends at shapes all of it.
+    free = FREE - {"training.epochs"} if b.get("training.schedule", "constant") != "constant" else FREE
+    names = [name for name in {**a, **b} if name not in free and name.split(".")[0] not in ("format", "versions")]
     return [
         f"{name} was {a.get(name, 'not there')!r}, now {b.get(name, 'not there')!r}" for name in names if a.get(name) != b.get(name)
     ]
@@ -268,11 +271,11 @@ class Run:
                 remove_folder(folder)
 
     def load_weights(self, model: nn.Module, which: Literal["best", "last"] = "best", *, allow_nonfinite: bool = False) -> None:
-        """Load verified weights into a model that must fit them exactly.
+        """Load verified weights, or their moving average where there is one, into a model that must fit them exactly.
 
         Args:
             model: changed in place.
-            which: the epoch with the best validation ELBO, or the last state.
+            which: the epoch with the best validation score, or the last state.
             allow_nonfinite: load weights that hold NaN or infinity too.
 
         Raises:
@@ -282,7 +285,7 @@ class Run:
         if loaded is None:
             hint = "its last one may do (--checkpoint last)" if self.checkpoints() else "train first"
             raise ArtefactError(f"{self.path} has no {which} checkpoint: {hint}")
-        install(f"the {which} checkpoint of {self.path}", loaded, model, allow_nonfinite=allow_nonfinite)
+        install(f"the {which} checkpoint of {self.path}", loaded, model, allow_nonfinite=allow_nonfinite, averaged=True)
 
     def close(self) -> None:
         """Give the directory back to other processes."""
@@ -307,14 +310,19 @@ def parse_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def install(what: str, checkpoint: Checkpoint, model: nn.Module, *, allow_nonfinite: bool = False) -> None:
-    """Put a checkpoint's weights into a model, strictly.
+def install(what: str, checkpoint: Checkpoint, model: nn.Module, *, allow_nonfinite: bool = False, averaged: bool = False) -> None:
+    """Put a checkpoint's weights into a model, strictly; where `averaged`, the moving average of those that have one.
 
     Raises:
         ArtefactError: for weights of another model, or (unless allowed) NaN or infinity in a parameter.
     """
-    checkpoints.check_match(what, checkpoint.weights, model.state_dict())
+    weights = dict(checkpoint.weights)
+    if averaged:
+        weights |= {
+            key.partition("/")[2]: tensor for key, tensor in checkpoint.optimizer.items() if key.partition("/")[0] == QUANTITY
+        }
+    checkpoints.check_match(what, weights, model.state_dict())
     if not allow_nonfinite:
         names = dict(model.named_parameters())
-        checkpoints.check_finite(what, ((name, tensor) for name, tensor in checkpoint.weights.items() if name in names))
-    model.load_state_dict(checkpoint.weights)
+        checkpoints.check_finite(what, ((name, tensor) for name, tensor in weights.items() if name in names))
+    model.load_state_dict(weights)

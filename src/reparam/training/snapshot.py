@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reparam.errors import ArtefactError
+from reparam.training.average import QUANTITY, Average
 from reparam.training.checkpoint import Checkpoint, check_match
 from reparam.training.run import install
 
@@ -30,7 +31,7 @@ class State:
         batch: batches done of the epoch that is not.
         sums: what the parts of the loss add up to over those batches, on each process.
         seconds: time spent training.
-        best: step, epoch and value of the best validation ELBO; None before there is one.
+        best: step, epoch and value of the best validation score; None before there is one.
         history: one row an epoch.
     """
 
@@ -63,14 +64,14 @@ def _random(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
-def take(state: State, model: nn.Module, optimizer: Optimizer, accelerator: Accelerator) -> Checkpoint:
+def take(state: State, model: nn.Module, optimizer: Optimizer, accelerator: Accelerator, average: Average) -> Checkpoint:
     """The checkpoint of this moment. Every process must call it: each has random states of its own."""
     names = _names(model)
     quantities = {
         f"{quantity}/{names[index]}": tensor
         for index, entry in optimizer.state_dict()["state"].items()
         for quantity, tensor in entry.items()
-    }
+    } | average.quantities()
     random = {
         f"{kind}/{rank}": row
         for kind, own in _random(accelerator.device).items()
@@ -95,6 +96,8 @@ def restore(what: str, checkpoint: Checkpoint, model: nn.Module, optimizer: Opti
         state = State(**record)
     except TypeError as error:
         raise ArtefactError(f"{what} lacks what a checkpoint has: {error}") from error
+    if state.best and "elbo" in state.best:  # as versions called it that monitored nothing else
+        state.best["value"] = state.best.pop("elbo")
     now = _environment(accelerator)
     if changed := [f"{name} {before[name]} then, {now[name]} now" for name in now if before.get(name) != now[name]]:
         warnings.warn(
@@ -130,6 +133,8 @@ def _optimizer_state(what: str, came: dict[str, Tensor], model: nn.Module) -> di
     index = {name: i for i, name in enumerate(_names(model))}
     for key, tensor in came.items():
         quantity, _, name = key.partition("/")
+        if quantity == QUANTITY:
+            continue
         packed.setdefault(index[name], {})[quantity] = tensor
     return packed
 
