@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 
 from reparam.nn.noising import Denoise, Schedule, spread
 from reparam.noise import NORMAL, Noise, Source
-from reparam.paths import path
+from reparam.paths.by_row import normal_by_row
 from reparam.paths.path import HALF
 
-__all__ = ["DDIM", "DDPM", "METHODS", "Heun", "Method", "State", "chain", "normal", "sample", "start"]
+__all__ = ["DDIM", "DDPM", "METHODS", "Heun", "Method", "State", "chain", "sample", "start"]
 
 # The most noise that a step may add, as a share of what is there: the bound of Karras et al.
 _MOST_CHURN = math.sqrt(2) - 1
@@ -79,7 +78,7 @@ class DDIM:
         alpha = schedule.alpha(to)
         mean = (alpha / schedule.alpha(log_snr) * kept.exp()) * z - (alpha * torch.expm1(kept)) * x
         state = State(z, x, log_snr)
-        return state, mean if self.eta == 0 else normal(mean, self.eta * schedule.sigma(to) * torch.sqrt(-gap), source)
+        return state, mean if self.eta == 0 else normal_by_row(mean, self.eta * schedule.sigma(to) * torch.sqrt(-gap), source)
 
 
 # Ancestral sampling, z_s ~ q(z_s | z_t, x) at the estimate x of the datum: Ho et al., arXiv:2006.11239.
@@ -120,7 +119,7 @@ class Heun:
         if self.churn:
             within = (self.low <= s) & (s <= self.high)
             raised = torch.where(within, (1 + self.churn) * s, s)
-            y = normal(y, self.inflate * torch.sqrt(raised**2 - s**2), source)
+            y = normal_by_row(y, self.inflate * torch.sqrt(raised**2 - s**2), source)
             s, log_snr = raised, -2 * torch.log(raised)
             z = schedule.alpha(log_snr) * y
         x = denoise(z, log_snr.expand(len(z)))
@@ -178,7 +177,7 @@ def chain(
         >>> import torch
         >>> from reparam.nn.noising import VP
         >>> from reparam.nn.samplers import chain, start
-        >>> denoise = lambda z, log_snr: torch.sigmoid(log_snr / 2)[:, None] * z
+        >>> denoise = lambda z, log_snr: log_snr.sigmoid().sqrt()[:, None] * z         # of standard normal data
         >>> states = list(chain(denoise, start((8, 2), VP()), VP(), steps=4))
         >>> len(states), states[-1].x.shape
         (4, torch.Size([8, 2]))
@@ -238,9 +237,3 @@ def sample(
         source=source,
     )
     return last.x
-
-
-def normal(loc: Tensor, scale: Tensor, source: Source | None) -> Tensor:
-    """A reparameterised sample of N(loc, scale^2) of shape N + event, with a row of noise for each datum."""
-    p = path(Normal(loc, scale.to(loc.dtype), validate_args=False))
-    return p.push(replace(p.noise, shape=loc.shape[1:]).draw(len(loc), source=source))
