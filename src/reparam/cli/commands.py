@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any, Literal
 
 from reparam.cli.parser import Parser
-from reparam.errors import BadInputError
+from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
 
 __all__ = ["run"]
@@ -26,7 +26,27 @@ def run(name: str, words: Sequence[str]) -> None:
     parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
     parser.add_parameters(function)
     parser.alone = "--problem" if function is compare else None
-    function(**parser.read(words).as_dict())
+    options = _options(words) if function is sample else None
+    if options is not None:
+        parser.add_fields(options)
+    settings = parser.read(words).as_dict()
+    if options is not None:
+        settings["options"] = {field.name: settings.pop(field.name) for field in fields(options)}
+    function(**settings)
+
+
+def _options(words: Sequence[str]) -> Any:
+    """The options that the model of a run has for its samples; None where no run is named."""
+    from reparam.models.trained import kind_of
+    from reparam.training import Run
+
+    for word in words:
+        try:
+            run = Run.open(word)
+        except (ArtefactError, ValueError):  # of what is no run, the command says what it is
+            continue
+        return kind_of(run).Sampling
+    return None
 
 
 def evaluate(
@@ -49,8 +69,8 @@ def evaluate(
         data: other data than the run's; all their rows.
         array: the array of a .npz file of other data.
         label: the column or array of other data that holds labels, which are left out.
-        importance_samples: for each datum; more make the bound tighter.
-        checkpoint: the weights with the best validation ELBO, or the last.
+        importance_samples: samples of noise for each datum; more make a bound tighter, or its estimate more exact.
+        checkpoint: the weights with the best validation score, or the last.
         seed: of the noise.
         device: where to compute; auto takes a GPU where there is one.
         json: print JSON.
@@ -58,54 +78,55 @@ def evaluate(
     import torch
 
     from reparam.cli import opened
-    from reparam.models.evaluation import evaluate as evaluated
-    from reparam.noise import Fresh
+    from reparam.training.config import each
 
     _check_count("importance_samples", importance_samples)
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInputError("device is cuda, and torch finds no GPU: give device cpu")
     place = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    source = Fresh(opened.generator(seed, place))
+    source = opened.noise(seed, place)
     model = opened.model(run, checkpoint).to(place)
     rows = opened.rows(run, part, data, array, label)
     with opened.fitting(model, rows) as x:
-        found = evaluated(model, x.to(place), k=importance_samples, source=source)
+        found = model.evaluate(each(lambda tensor: tensor.to(place), x), k=importance_samples, source=source)
     of = f"the {part} set" if data is None else data
-    print(json_.dumps(asdict(found)) if json else f"On {of}, {found.rows} data, nats per datum:\n{opened.describe(found)}")
+    lines = [f"On {of}, {found.rows} data, nats per datum:", *found.lines()]
+    print(json_.dumps(asdict(found)) if json else "\n".join(lines))
 
 
 def sample(
     run: str,
     output: str = "samples.png",
     n: int = 64,
-    noisy: bool = False,
     checkpoint: Checkpoint = "best",
+    noise: Literal["fresh", "antithetic", "sobol"] = "fresh",
     seed: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
-    """New data from the model of a run: a picture, or an array x in the units of the data.
+    """New data from the model of a run: a picture, or an array x in the units of the data. RUN has flags of its own.
 
     Args:
         run: the run's directory.
         output: file to write: .png, .npz or .npy.
         n: how many.
-        noisy: draw each datum from p(x | z), not its mean.
-        checkpoint: the weights with the best validation ELBO, or the last.
+        checkpoint: the weights with the best validation score, or the last.
+        noise: the source of the noise: fresh; antithetic, in mirrored pairs; sobol, points of low discrepancy.
         seed: of the noise.
+        options: those of the model.
     """
     import torch
 
     from reparam.cli import opened
     from reparam.cli.output import destination, write_data
     from reparam.data.check import memory
-    from reparam.noise import Fresh
 
     path = destination(output, (".png", ".npz", ".npy"), opened.source(run))
     _check_count("n", n)
-    source = Fresh(opened.generator(seed))
+    source = opened.noise(seed, kind=noise)
     model = opened.model(run, checkpoint)
     if 2 * 4 * n * model.shape.numel() > memory() // 2:  # in chunks, and in one
         raise BadInputError(f"n is {n}: that many do not fit into memory: give fewer")
-    x = torch.cat([model.sample(min(n - start, _BATCH), source, noisy=noisy) for start in range(0, n, _BATCH)])
+    x = torch.cat([model.sample(min(n - start, _BATCH), source, **(options or {})) for start in range(0, n, _BATCH)])
     write_data(path, {"x": x.numpy()}, opened.record(run)["data"])
     print(path)
 
@@ -130,7 +151,7 @@ def reconstruct(
         data: other data than the run's.
         array: the array of a .npz file of other data.
         label: the column or array of other data that holds labels, which are left out.
-        checkpoint: the weights with the best validation ELBO, or the last.
+        checkpoint: the weights with the best validation score, or the last.
     """
     import torch
 
@@ -141,7 +162,8 @@ def reconstruct(
     _check_count("n", n)
     model = opened.model(run, checkpoint)
     with opened.fitting(model, opened.rows(run, part, data, array, label)) as x:
-        made = torch.cat([model.reconstruct(batch) for batch in x[:n].split(_BATCH)])
+        reconstruct = opened.able(model, "reconstruct", run)
+        made = torch.cat([reconstruct(batch) for batch in x[:n].split(_BATCH)])
     write_data(path, {"reconstruction": made.numpy(), "x": x[:n].numpy()}, opened.record(run)["data"])
     print(path)
 
@@ -165,7 +187,7 @@ def encode(
         data: other data than the run's.
         array: the array of a .npz file of other data.
         label: the column or array of other data that holds the labels.
-        checkpoint: the weights with the best validation ELBO, or the last.
+        checkpoint: the weights with the best validation score, or the last.
     """
     import numpy as np
     import torch
@@ -180,7 +202,7 @@ def encode(
     found: list[dict[str, torch.Tensor]] = []
     for rows in parts:
         with opened.fitting(model, rows) as x:
-            found += map(model.describe, x.split(_BATCH))
+            found += map(opened.able(model, "describe", run), x.split(_BATCH))
     tables = {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}
     places = [np.arange(len(rows)) if rows.rows is None else rows.rows.numpy() for rows in parts]
     facts: dict[str, Any] = {"row": np.concatenate(places), "part": np.repeat(names, list(map(len, parts)))}

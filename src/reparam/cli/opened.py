@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from reparam.data import Data, load
+from reparam.data.codec import codec_of
 from reparam.errors import BadInputError
-from reparam.models.evaluation import Evaluation
 from reparam.models.trained import data_of, model_of
+from reparam.noise import Source
 from reparam.training import Run
+from reparam.training.randomness import source_of
 
-__all__ = ["describe", "fitting", "generator", "model", "record", "rows", "source"]
+__all__ = ["able", "fitting", "model", "noise", "record", "rows", "source"]
 
 
 def record(directory: str) -> dict[str, Any]:
@@ -40,7 +41,8 @@ def rows(directory: str, part: str, data: str | None, array: str | None, label: 
         BadInputError: when they cannot be had.
     """
     if data is not None:
-        return load(data, array=array, label=label)
+        facts = record(directory).get("data", {}).get("codec")
+        return load(data, array=array, label=label, codec=facts and codec_of(facts))
     if array is not None or label is not None:
         raise BadInputError("array and label are of other data than the run's: name them with --data")
     found: Data = getattr(data_of(Run.open(directory)), part)
@@ -48,8 +50,8 @@ def rows(directory: str, part: str, data: str | None, array: str | None, label: 
 
 
 @contextmanager
-def fitting(model: Any, data: Data) -> Iterator[Tensor]:
-    """Rows that a model takes; what it says in the block of their values is the user's to mend.
+def fitting(model: Any, data: Data) -> Iterator[Any]:
+    """Rows as a model takes them; what it says in the block of their values is the user's to mend.
 
     Raises:
         BadInputError: for rows of another shape, or in other units.
@@ -58,28 +60,28 @@ def fitting(model: Any, data: Data) -> Iterator[Tensor]:
         came, wanted = (" x ".join(map(str, shape)) for shape in (data.shape, model.shape))
         raise BadInputError(f"a datum of {data.name} is {came}, and this model takes {wanted}: give data of that shape")
     try:
-        yield data.x
+        yield model.inputs(data)
     except ValueError as error:
         raise BadInputError(f"{data.name} does not suit this model: {error}") from error
 
 
-def generator(seed: int, device: torch.device | None = None) -> torch.Generator:
-    """A generator that starts from a seed.
+def noise(seed: int, device: torch.device | None = None, kind: Literal["fresh", "antithetic", "sobol"] = "fresh") -> Source:
+    """A source of noise that starts from a seed.
 
     Raises:
         BadInputError: when it is out of range.
     """
     if not 0 <= seed < 2**64:
         raise BadInputError(f"seed is {seed}: give a whole number from 0 to 2^64 - 1")
-    return torch.Generator(device or "cpu").manual_seed(seed)
+    return source_of(kind, seed, device or "cpu")
 
 
-def describe(found: Evaluation) -> str:
-    """An evaluation, for people."""
-    error = f" ± {found.nll_error:.2f}" if found.nll_error is not None else ""
-    active = f"{found.active_units} of {found.latent_dim}" if found.active_units is not None else "needs several data"
-    return (
-        f"  ELBO            {found.elbo:.2f}  (reconstruction {found.reconstruction:.2f}, KL {found.kl:.2f})\n"
-        f"  -log p(x)       {found.nll:.2f}{error}  ({found.importance_samples} importance samples)\n"
-        f"  active latents  {active}"
-    )
+def able(model: Any, method: str, directory: str) -> Any:
+    """A method of the model of a run.
+
+    Raises:
+        BadInputError: when it has none.
+    """
+    if not hasattr(model, method):
+        raise BadInputError(f"{directory} is of a {record(directory)['model']['name']}, which does not {method}")
+    return getattr(model, method)

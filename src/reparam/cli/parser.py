@@ -49,7 +49,7 @@ class Parser(ArgumentParser):  # type: ignore[misc]
 
     def add_parameters(self, function: Callable[..., Any]) -> None:
         """A flag for each parameter of a function that has a default; those without are positional."""
-        self.add_function_arguments(function, as_group=False, as_positional=True)
+        self.add_function_arguments(function, as_group=False, as_positional=True, skip={"options"})
         self._learn(function)
         positional = [f.upper() for f in self.hints if not any(a.option_strings for a in self._actions if a.dest == f)]
         self.usage = " ".join([self.prog, *positional, "[flags]"])

@@ -11,21 +11,19 @@ from typing import Any
 
 import torch
 
-from reparam.cli.opened import describe
 from reparam.cli.parser import Parser
 from reparam.data import Data, Splits
 from reparam.diagnostics import GradientMeter
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
-from reparam.models.evaluation import evaluate
 from reparam.models.trained import DataOptions, model_of, record
-from reparam.noise import Fresh
 from reparam.training import Result, Run, Training, fit
+from reparam.training.config import each
 from reparam.training.engine import leave
+from reparam.training.progress import rounded
+from reparam.training.randomness import source_of
 
 __all__ = ["Outcome", "run"]
-
-_HOW_TO_GO_ON = "--epochs or --patience with a larger number goes on, --restart begins anew"
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Outcome:
         out: the run's directory; runs/MODEL by default. The same command again goes on from its last checkpoint.
         restart: begin anew; what is there moves aside.
         force: go on with other settings than the run was begun with.
-        importance_samples: for each test datum, in the evaluation at the end.
+        importance_samples: samples of noise for each test datum, in the evaluation at the end.
         gradient_snr: after each epoch, note the signal to noise of the gradient of each part of the model, for the report.
     """
 
@@ -65,6 +63,7 @@ def run(name: str, words: Sequence[str]) -> None:
     parser.add_config()
     for group in (Outcome, DataOptions, config, Training):
         parser.add_fields(group)
+    parser.set_defaults(dict(MODELS[name].defaults))
     settings = parser.read(words)
     outcome, options, model_config, training = (_take(group, settings) for group in (Outcome, DataOptions, config, Training))
     first = os.environ.get("RANK", "0") == "0"  # the process that prints and writes, of several
@@ -82,7 +81,7 @@ def run(name: str, words: Sequence[str]) -> None:
         if made.aside:
             print(f"The run that was here is now {made.aside}", flush=True)
         meter = GradientMeter(model) if outcome.gradient_snr else None
-        result = fit(model, splits.train.x, splits.validation.x, training, made, meter=meter)
+        result = fit(model, model.inputs(splits.train), model.inputs(splits.validation), training, made, meter=meter)
         leave()  # all together: none waits while the first one concludes
         if first:
             _conclude(made, result, splits, outcome, training)
@@ -111,24 +110,35 @@ def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, train
     from reparam.report import write
 
     page, last = made.path / "report.html", made.checkpoints()[-1]
+    device = torch.device("cuda" if training.device != "cpu" and torch.cuda.is_available() else "cpu")
+    model = model_of(made).to(device)
+    score = f"validation {model.monitor.words}"
     epochs = f"{result.epochs} epoch{'s' if result.epochs > 1 else ''}"
     print(
         {
             "finished": f"Finished {epochs}.",
-            "stopped early": f"Stopped early after {epochs}, {training.patience} without a better validation ELBO.",
-            "already finished": f"{made.path} is finished already, after {epochs}: {_HOW_TO_GO_ON}.",
+            "stopped early": f"Stopped early after {epochs}, {training.patience} without a better {score}.",
+            "already finished": f"{made.path} is finished already, after {epochs}: {_how_to_go_on(training)}.",
         }[result.status],
-        f"The best validation ELBO is {result.best:.2f}.",
+        f"The best {score} is {rounded(result.best)}.",
     )
     if result.status == "already finished" and page.exists() and page.stat().st_mtime >= last.stat().st_mtime:
         print(f"Report: {page}")
         return
-    device = torch.device("cuda" if training.device != "cpu" and torch.cuda.is_available() else "cpu")
-    model = model_of(made).to(device)
-    source = Fresh(torch.Generator(device).manual_seed(training.seed))
-    found = evaluate(model, splits.test.x.to(device), k=outcome.importance_samples, source=source)
-    print(f"On the test set, {found.rows} data, nats per datum:\n{describe(found)}", flush=True)
+    source = source_of("fresh", training.seed, device)
+    inputs = each(lambda tensor: tensor.to(device), model.inputs(splits.test))
+    found = model.evaluate(inputs, k=outcome.importance_samples, source=source)
+    print("\n".join([f"On the test set, {found.rows} data, nats per datum:", *found.lines()]), flush=True)
     print(f"Report: {write(made, evaluation=found)}")
-    print(
-        "Next:" + "".join(f"\n  reparam {command} {shlex.quote(str(made.path))}" for command in ("sample", "reconstruct", "encode"))
-    )
+    able = [name for name, method in _COMMANDS.items() if hasattr(model, method)]
+    print("Next:" + "".join(f"\n  reparam {command} {shlex.quote(str(made.path))}" for command in able))
+
+
+def _how_to_go_on(training: Training) -> str:
+    if training.schedule != "constant":  # it has come to its end
+        return "--restart begins anew"
+    return "--epochs or --patience with a larger number goes on, --restart begins anew"
+
+
+# What to do with a run, and the method of a model that it needs.
+_COMMANDS = {"sample": "sample", "reconstruct": "reconstruct", "encode": "describe"}

@@ -56,7 +56,7 @@ def read_image_folder(folder: Path, on_error: OnError = "fail") -> Mapping[str, 
                 )
         except BadInputError as error:
             if on_error == "fail":
-                raise BadInputError(f"{error} (or skip such images: on_error='skip', --bad_images skip)") from error
+                raise BadInputError(f"{error} (or skip such files: on_error='skip', --bad_files skip)") from error
             refused.append(str(error))
             continue
         if not images:

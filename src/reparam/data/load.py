@@ -6,33 +6,51 @@ import difflib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from reparam.data.arrays import read_npy, read_npz
 from reparam.data.bundled import BUNDLED
 from reparam.data.check import TEXT, UNKNOWN, looks_like
+from reparam.data.codec import Codec
 from reparam.data.comma import read_csv
 from reparam.data.dataset import Data, Part, assemble
 from reparam.data.idx import has_idx, read_idx_folder
 from reparam.data.images import OnError, read_image_folder
 from reparam.data.parquet import read_parquet
+from reparam.data.recordings import has_wav, read_audio_folder
+from reparam.data.text import read_text
 from reparam.errors import BadInputError
 
 __all__ = ["BUNDLED", "load"]
 
+NONE: Mapping[str, Any] = MappingProxyType({})
 # How the bytes of each kind of file begin; a table may begin with any text.
 _SIGNATURES = {".csv": b"", ".npy": b"\x93NUMPY", ".npz": b"PK", ".parquet": b"PAR1"}
 
 
-def load(spec: str | Path, *, array: str | None = None, label: str | None = None, on_error: OnError = "fail") -> Data:
+def load(
+    spec: str | Path,
+    *,
+    array: str | None = None,
+    label: str | None = None,
+    on_error: OnError = "fail",
+    text: Mapping[str, Any] = NONE,
+    sound: Mapping[str, Any] = NONE,
+    codec: Codec | None = None,
+) -> Data:
     """Read a data set and check it.
 
     Args:
         spec: "digits" (8 x 8 handwritten digits), "moons" or "breast_cancer", which are at hand, "mnist" (fetched from OpenML
-            once), or the path of a `.npz`, `.npy`, `.csv` or `.parquet` file, of a folder of IDX files, or of a folder of images
-            whose sub-folders, if any, are the labels.
+            once), or the path of a `.npz`, `.npy`, `.csv`, `.parquet` or `.txt` file, of a folder of IDX files, or of a folder of
+            images or WAV recordings whose sub-folders, if any, are the labels.
         array: the array of an `.npz` to use, when its names do not tell.
         label: the column of a table, or the array of an `.npz`, that holds the labels.
-        on_error: what an unusable image in a folder does: "fail", or "skip" with a warning.
+        on_error: what an unusable image or recording in a folder does: "fail", or "skip" with a warning.
+        text: options of [`read_text`][reparam.data.text.read_text], for a `.txt`.
+        sound: options of [`read_audio_folder`][reparam.data.recordings.read_audio_folder], for a folder of recordings.
+        codec: of texts or sounds that were read before, to read these in the same way.
 
     Raises:
         BadInputError: when there is nothing there, or what is there is no finite, complete data set; the message names the file
@@ -55,9 +73,15 @@ def load(spec: str | Path, *, array: str | None = None, label: str | None = None
     title = repr(str(path))
     try:
         if stat.S_ISDIR(mode):
+            if has_wav(path):
+                _refuse_options(f"the folder {title}", array=array)
+                return read_audio_folder(path, label=label, on_error=on_error, codec=codec, **sound)
             _refuse_options(f"the folder {title}", array=array, label=label)
             parts = read_idx_folder(path) if has_idx(path) else read_image_folder(path, on_error)
             return assemble(parts, name=path.name or "data", source=str(path))
+        if stat.S_ISREG(mode) and path.suffix.lower() == ".txt":
+            _refuse_options(title, array=array, label=label)
+            return read_text(path, codec=codec, **text)
         if stat.S_ISREG(mode):
             return assemble(_read_file(path, array, label), name=path.stem, source=str(path))
     except OSError as error:
@@ -81,9 +105,9 @@ def _find(spec: str | Path) -> tuple[Path, int]:
 def _read_file(path: Path, array: str | None, label: str | None) -> Mapping[str, Part]:
     suffix = path.suffix.lower()
     if suffix not in _SIGNATURES:
-        near = difflib.get_close_matches(suffix, _SIGNATURES, n=1)
+        near = difflib.get_close_matches(suffix, [*_SIGNATURES, ".txt"], n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        known = " ".join(_SIGNATURES)
+        known = " ".join([*_SIGNATURES, ".txt"])
         raise BadInputError(f"{str(path)!r} is of no known kind: {known} or a folder of images or IDX files is wanted{meant}")
     with path.open("rb") as file:
         head = file.read(512)

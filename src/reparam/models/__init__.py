@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +20,7 @@ class Entry:
         data: what it trains on unless told otherwise.
         expected: what that comes to.
         seconds: how long that takes on two cores.
+        defaults: of the settings of training and data, where the model's are not the general ones.
     """
 
     home: str
@@ -26,6 +28,7 @@ class Entry:
     data: str
     expected: str
     seconds: int
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self) -> tuple[Any, Any]:
         """The model's class and its `Config`."""
@@ -42,5 +45,21 @@ MODELS = {
         data="digits",
         expected="test ELBO -94 nats, -log p(x) 88 nats",
         seconds=20,
+    ),
+    "flow": Entry(
+        home="reparam.models.flow:Flow",
+        summary="normalizing flow: the density of vectors, or of a function that is known up to a factor",
+        data="moons",
+        expected="",
+        seconds=60,
+        defaults={"data": "moons"},
+    ),
+    "diffusion": Entry(
+        home="reparam.models.diffusion:Diffusion",
+        summary="diffusion model: vectors, signals or images from noise, step by step",
+        data="digits",
+        expected="",
+        seconds=120,
+        defaults={"ema": 0.999},
     ),
 }

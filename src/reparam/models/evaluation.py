@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reparam.noise import Source
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "nats"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,33 @@ class Evaluation:
     importance_samples: int
     active_units: int | None
     latent_dim: int
+
+    def lines(self) -> list[str]:
+        """For people, at a terminal."""
+        error = f" ± {self.nll_error:.2f}" if self.nll_error is not None else ""
+        active = f"{self.active_units} of {self.latent_dim}" if self.active_units is not None else "needs several data"
+        return [
+            f"  ELBO            {self.elbo:.2f}  (reconstruction {self.reconstruction:.2f}, KL {self.kl:.2f})",
+            f"  -log p(x)       {self.nll:.2f}{error}  ({self.importance_samples} importance samples)",
+            f"  active latents  {active}",
+        ]
+
+    def tiles(self) -> list[tuple[str, str, str]]:
+        """The headline numbers of a report: name, value, remark."""
+        error = "" if self.nll_error is None else f"± {self.nll_error:.2f}, "
+        tiles = [
+            ("test ELBO", nats(self.elbo), "nats per datum"),
+            ("−log p(x)", nats(self.nll), f"{error}{self.importance_samples} importance samples"),
+            ("KL", nats(self.kl), "nats per datum"),
+        ]
+        if self.active_units is not None:
+            tiles.append(("active latents", f"{self.active_units} of {self.latent_dim}", "their mean moves with the data"))
+        return tiles
+
+
+def nats(value: float) -> str:
+    """A number of nats, as the headline of a report."""
+    return (f"{value:.2f}" if abs(value) < 1e4 else f"{value:,.0f}").replace("-", "−")
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
 from reparam.training import Run, Training
 
-__all__ = ["DataOptions", "data_of", "model_of", "record"]
+__all__ = ["DataOptions", "data_of", "kind_of", "model_of", "record"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,19 @@ class DataOptions:
     """What to train on.
 
     Attributes:
-        data: digits, mnist, or the path of a .npz, .npy, .csv or .parquet file, of a folder of images or of IDX files.
+        data: digits, moons, breast_cancer, mnist, or the path of a .npz, .npy, .csv, .parquet or .txt file, or of a folder of
+            images, of IDX files or of WAV recordings.
         array: the array of a .npz file to use, where its names do not tell.
-        label: the column of a table, or the array of a .npz file, that holds the labels.
-        bad_images: what an unreadable image in a folder does; skip warns.
+        label: the column of a table, or the array of a .npz file, that holds the labels; of recordings, name takes the first part
+            of the file's name, as 7 in 7_jackson_3.wav.
+        bad_files: what an unusable image or recording in a folder does; skip warns.
+        tokens: what a line of text is made of: characters, or bpe for pieces of words (byte-level byte pair encoding).
+        vocabulary: pieces that bpe makes.
+        longest: the most tokens that a line of text may have.
+        long_lines: what a longer line does; cut keeps its first tokens.
+        rate: samples a second that recordings are brought to; by default the lowest that one of them has.
+        mels: bands of the log-mel spectrogram of a recording; 40 by default.
+        seconds: to which recordings are cut or filled up with silence; by default the length of the longest.
         split_seed: fixes which rows are for training, validation and test.
         validation_fraction: share of the rows for validation, unless the data come with their own.
         test_fraction: share of the rows for the test, unless the data come with their own.
@@ -33,7 +42,14 @@ class DataOptions:
     data: str = "digits"
     array: str | None = None
     label: str | None = None
-    bad_images: Literal["fail", "skip"] = "fail"
+    bad_files: Literal["fail", "skip"] = "fail"
+    tokens: Literal["characters", "bpe"] = "characters"
+    vocabulary: int = 1000
+    longest: int = 512
+    long_lines: Literal["fail", "cut"] = "fail"
+    rate: int | None = None
+    mels: int | None = None
+    seconds: float | None = None
     split_seed: int = 0
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
@@ -44,7 +60,14 @@ class DataOptions:
         Raises:
             BadInputError: for data that cannot be used, or fractions that leave nothing.
         """
-        data = load(self.data, array=self.array, label=self.label, on_error=self.bad_images)
+        data = load(
+            self.data,
+            array=self.array,
+            label=self.label,
+            on_error=self.bad_files,
+            text={"tokens": self.tokens, "vocabulary": self.vocabulary, "longest": self.longest, "long_lines": self.long_lines},
+            sound={"rate": self.rate, "mels": self.mels, "seconds": self.seconds},
+        )
         return data, split(data, seed=self.split_seed, validation=self.validation_fraction, test=self.test_fraction)
 
 
@@ -79,7 +102,22 @@ def record(name: str, model: Any, training: Training, options: DataOptions, data
     }
 
 
-def model_of(run: Run, which: Literal["best", "last"] = "best") -> nn.Module:
+def kind_of(run: Run) -> Any:
+    """The class of the model of a run.
+
+    Raises:
+        ArtefactError: when the record does not say, or names one that is unknown.
+    """
+    made = run.record.get("model")
+    name = made.get("name") if isinstance(made, dict) else None
+    if not isinstance(name, str):
+        raise ArtefactError(f"{run.path / 'run.json'} does not describe a model: it has no name of one")
+    if name not in MODELS:
+        raise ArtefactError(f"{run.path} is of a model {name!r}: this version knows {', '.join(MODELS)}")
+    return MODELS[name].load()[0]
+
+
+def model_of(run: Run, which: Literal["best", "last"] = "best") -> Any:
     """The model of a run, in evaluation mode, on the CPU.
 
     Raises:
@@ -87,12 +125,10 @@ def model_of(run: Run, which: Literal["best", "last"] = "best") -> nn.Module:
     """
     try:
         made, data = run.record["model"], run.record["data"]
-        if made["name"] not in MODELS:
-            raise ArtefactError(f"{run.path} is of a model {made['name']!r}: this version knows {', '.join(MODELS)}")
+        kind_of(run)
         kind, config = MODELS[made["name"]].load()
-        levels = 1 if data["values"] == "binary" else data["levels"]
         with torch.random.fork_rng(devices=[]):  # first weights, soon replaced, are no reason to move the caller's generator
-            model: nn.Module = kind(config(**made["config"]), tuple(data["shape"]), levels)
+            model: nn.Module = kind.from_record(config(**made["config"]), data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"{run.path / 'run.json'} does not describe a model: {error}") from error
     run.load_weights(model, which)

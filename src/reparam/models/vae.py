@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.distributions import Distribution
 
 from reparam.errors import BadInputError
 from reparam.estimators import Estimator, Pathwise, expect
+from reparam.models.evaluation import Evaluation, evaluate
 from reparam.models.gradient import DEFAULTS, ESTIMATORS, Gradient
 from reparam.models.vae_config import OBJECTIVES, Config
 from reparam.nn.latent import BernoulliLatent, CategoricalLatent, DiagonalNormal, FullNormal, Posterior
@@ -20,16 +22,28 @@ from reparam.nn.network import conv_decoder, conv_encoder, mlp
 from reparam.noise import UNIFORM, Source
 from reparam.paths import noise_like, rsample, sample
 from reparam.training import Loss
+from reparam.training.config import ELBO
 
 if TYPE_CHECKING:
     from reparam.data import Data
 
-__all__ = ["VAE", "Config"]
+__all__ = ["VAE", "Config", "Sampling"]
 
 # The values that the widest layer may hold at once in `log_likelihood`: rows of importance samples are split to fit.
 _CHUNK = 2**22
 # Samples of an objective of several.
 _SEVERAL = 5
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a VAE samples.
+
+    Attributes:
+        noisy: draw each datum from p(x | z), not its mean.
+    """
+
+    noisy: bool = False
 
 
 class VAE(nn.Module):
@@ -67,6 +81,9 @@ class VAE(nn.Module):
         torch.Size([5, 1, 8, 8])
     """
 
+    monitor = ELBO
+    Sampling = Sampling
+
     def __init__(self, config: Config, shape: tuple[int, ...], levels: int | None = None) -> None:
         super().__init__()
         if config.likelihood is None:
@@ -102,6 +119,15 @@ class VAE(nn.Module):
         vae = cls(replace(config, likelihood=likelihood), data.shape, 1 if data.values == "binary" else data.levels)
         vae.start_at(data.x)
         return vae
+
+    @classmethod
+    def from_record(cls, config: Config, data: Mapping[str, Any]) -> VAE:
+        """The VAE that `for_data` made, but for its weights, from what a run remembers of its data."""
+        return cls(config, tuple(data["shape"]), 1 if data["values"] == "binary" else data["levels"])
+
+    def inputs(self, data: Data) -> Tensor:
+        """What `loss` takes of a data set: its data."""
+        return data.x
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
@@ -175,6 +201,10 @@ class VAE(nn.Module):
         reconstruction, kl = torch.cat(terms).mean(0).sum() / len(x), kl.detach()
         parts = {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl, "bound": -total.detach()}
         return Loss(total, parts)
+
+    def evaluate(self, inputs: Tensor, *, k: int, source: Source | None = None, batch_size: int = 128) -> Evaluation:
+        """The ELBO and its terms, and -log p(x) by `k` importance samples for each datum."""
+        return evaluate(self, inputs, k=k, source=source, batch_size=batch_size)
 
     def elbo(self, batch: Tensor, *, estimator: Estimator | None = None, n: int = 1, source: Source | None = None) -> Tensor:
         """The plain ELBO of each datum, with any gradient estimator: to compare them, or to take more samples than `loss` does."""

@@ -13,10 +13,11 @@ import torch
 
 from reparam.errors import ArtefactError
 from reparam.models import MODELS
-from reparam.models.evaluation import Evaluation, evaluate
+from reparam.models.model import Evaluation
 from reparam.models.trained import DataOptions, data_of, model_of
 from reparam.noise import Fresh
-from reparam.training import Run, Training
+from reparam.training import Monitor, Run, Training
+from reparam.training.config import each
 from reparam.training.storage import write_file
 
 __all__ = ["write"]
@@ -28,7 +29,7 @@ _ROWS, _IMPORTANCE_SAMPLES = 1000, 200
 def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
     """Write `report.html` into a run's directory, and return its path.
 
-    The page shows the weights with the best validation ELBO. It needs nothing beside itself: no script, no network, no other file.
+    The page shows the weights with the best validation score. It needs nothing beside itself: no script, no network, no other file.
     The same run gives the same page.
 
     Args:
@@ -51,8 +52,9 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
     model, splits = model_of(run), data_of(run)
     if evaluation is None:
         source = Fresh(torch.Generator().manual_seed(run.record["training"]["seed"]))
-        evaluation = evaluate(model, splits.test.x[:_ROWS], k=_IMPORTANCE_SAMPLES, source=source)
-    best = max(history, key=lambda row: row["validation/elbo"])["epoch"]
+        inputs = each(lambda tensor: tensor[:_ROWS], model.inputs(splits.test))
+        evaluation = model.evaluate(inputs, k=_IMPORTANCE_SAMPLES, source=source)
+    best = _best(history, model.monitor)
     training = Section(
         "Training",
         "The evidence lower bound and its two terms after each epoch, in nats per datum.",
@@ -106,22 +108,17 @@ def _idea(model: Any) -> dict[str, Any]:
     }
 
 
+def _best(history: list[dict[str, Any]], monitor: Monitor) -> int:
+    """The epoch with the best validation score."""
+    sign = 1 if monitor.higher else -1
+    row: dict[str, Any] = max(history, key=lambda row: sign * row[f"validation/{monitor.part}"])
+    return int(row["epoch"])
+
+
 def _tiles(evaluation: Evaluation, history: list[dict[str, Any]], best: int) -> list[tuple[str, str, str]]:
     """Headline numbers: name, value, remark."""
-    error = "" if evaluation.nll_error is None else f"± {evaluation.nll_error:.2f}, "
-    tiles = [
-        ("test ELBO", _nats(evaluation.elbo), "nats per datum"),
-        ("−log p(x)", _nats(evaluation.nll), f"{error}{evaluation.importance_samples} importance samples"),
-        ("KL", _nats(evaluation.kl), "nats per datum"),
-    ]
-    if evaluation.active_units is not None:
-        tiles.append(("active latents", f"{evaluation.active_units} of {evaluation.latent_dim}", "their mean moves with the data"))
-    tiles.append(("epochs", str(history[-1]["epoch"]), f"the best is {best}"))
+    tiles = [*evaluation.tiles(), ("epochs", str(history[-1]["epoch"]), f"the best is {best}")]
     return [*tiles, ("training", _duration(history[-1]["seconds"]), "by the clock")]
-
-
-def _nats(value: float) -> str:
-    return (f"{value:.2f}" if abs(value) < 1e4 else f"{value:,.0f}").replace("-", "−")
 
 
 def _duration(seconds: float) -> str:
@@ -155,16 +152,17 @@ def _command(run: Run) -> str:
     """The command that makes this run, with the settings that are not defaults; the same one goes on with it."""
     record = run.record
     name = record["model"]["name"]
-    _, config = MODELS[name].load()
+    entry = MODELS[name]
+    _, config = entry.load()
     options = {"data": record["data"]["source"], **record["data"]["options"]}
     words = ["reparam", "train", name, "--out", str(run.path)]
     for kind, settings in ((DataOptions, options), (config, record["model"]["config"]), (Training, record["training"])):
-        words += _flags(kind, settings)
+        words += _flags(kind, settings, entry.defaults)
     return shlex.join(words)
 
 
-def _flags(kind: Any, settings: Mapping[str, Any]) -> Iterator[str]:
-    defaults = asdict(kind())
+def _flags(kind: Any, settings: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+    defaults = {**asdict(kind()), **own}
     for field in fields(kind):
         value = settings.get(field.name, defaults[field.name])
         if value is None or _shown(value) == _shown(defaults[field.name]):
