@@ -135,7 +135,7 @@ def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, train
 
 
 def _how_to_go_on(training: Training) -> str:
-    if training.schedule != "constant":  # it has come to its end
+    if training.learning_rate_schedule != "constant":  # it has come to its end
         return "--restart begins anew"
     return "--epochs or --patience with a larger number goes on, --restart begins anew"
 

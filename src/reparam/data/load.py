@@ -7,9 +7,10 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from reparam.data.arrays import read_npy, read_npz
+from reparam.data.audio import AudioCodec
 from reparam.data.bundled import BUNDLED
 from reparam.data.check import TEXT, UNKNOWN, looks_like
 from reparam.data.codec import Codec
@@ -19,11 +20,12 @@ from reparam.data.idx import has_idx, read_idx_folder
 from reparam.data.images import OnError, read_image_folder
 from reparam.data.parquet import read_parquet
 from reparam.data.recordings import has_wav, read_audio_folder
-from reparam.data.text import read_text
+from reparam.data.text import TextCodec, read_text
 from reparam.errors import BadInputError
 
 __all__ = ["BUNDLED", "load"]
 
+AnyCodec = TypeVar("AnyCodec", TextCodec, AudioCodec)
 NONE: Mapping[str, Any] = MappingProxyType({})
 # How the bytes of each kind of file begin; a table may begin with any text.
 _SIGNATURES = {".csv": b"", ".npy": b"\x93NUMPY", ".npz": b"PK", ".parquet": b"PAR1"}
@@ -75,13 +77,13 @@ def load(
         if stat.S_ISDIR(mode):
             if has_wav(path):
                 _refuse_options(f"the folder {title}", array=array)
-                return read_audio_folder(path, label=label, on_error=on_error, codec=codec, **sound)
+                return read_audio_folder(path, label=label, on_error=on_error, codec=_of(AudioCodec, codec, title), **sound)
             _refuse_options(f"the folder {title}", array=array, label=label)
             parts = read_idx_folder(path) if has_idx(path) else read_image_folder(path, on_error)
             return assemble(parts, name=path.name or "data", source=str(path))
         if stat.S_ISREG(mode) and path.suffix.lower() == ".txt":
             _refuse_options(title, array=array, label=label)
-            return read_text(path, codec=codec, **text)
+            return read_text(path, codec=_of(TextCodec, codec, title), **text)
         if stat.S_ISREG(mode):
             return assemble(_read_file(path, array, label), name=path.stem, source=str(path))
     except OSError as error:
@@ -123,6 +125,13 @@ def _read_file(path: Path, array: str | None, label: str | None) -> Mapping[str,
         return read_parquet(path, label)
     _refuse_options(repr(str(path)), label=label)
     return read_npy(path)
+
+
+def _of(kind: type[AnyCodec], codec: Codec | None, title: str) -> AnyCodec | None:
+    """The codec, which must be of a kind."""
+    if codec is None or isinstance(codec, kind):
+        return codec
+    raise BadInputError(f"{title} is of another kind than the run's data, which are of kind {codec.kind}: give such data")
 
 
 def _refuse_options(title: str, **options: str | None) -> None:

@@ -100,7 +100,7 @@ class Training:
         learning_rate: step size of Adam.
         weight_decay: decoupled weight decay of Adam.
         clip: largest Euclidean norm of the gradient; 0 leaves it alone.
-        schedule: of the learning rate; cosine takes it down to 0 at the last epoch.
+        learning_rate_schedule: cosine takes the learning rate down to 0 at the last epoch.
         warm_up: first steps, over which the learning rate rises from 0.
         ema: decay of a moving average of the weights, which validation and the saved model then use, such as 0.999; 0 takes the
             weights themselves. The decay of step t is at most (1 + t) / (10 + t), so that the first weights are forgotten.
@@ -123,7 +123,7 @@ class Training:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     clip: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
     warm_up: int = 0
     ema: float = 0.0
     patience: int = 20

@@ -228,9 +228,9 @@ class _Loop:
     def set_learning_rate(self) -> None:
         """That of this step, a function of its number: a run that is taken up again needs no more."""
         config, step = self.config, self.state.step
-        if config.warm_up or config.schedule == "cosine":
+        if config.warm_up or config.learning_rate_schedule == "cosine":
             rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warm_up))
-            if config.schedule == "cosine":
+            if config.learning_rate_schedule == "cosine":
                 rate *= 0.5 * (1 + math.cos(math.pi * step / (config.epochs * self.batches)))
             for group in self.adam.param_groups:
                 group["lr"] = rate

@@ -41,7 +41,7 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     a, b = dict(_flat(old)), dict(_flat(new))
     # What a schedule ends at shapes all of it.
-    free = FREE - {"training.epochs"} if b.get("training.schedule", "constant") != "constant" else FREE
+    free = FREE - {"training.epochs"} if b.get("training.learning_rate_schedule", "constant") != "constant" else FREE
     names = [name for name in {**a, **b} if name not in free and name.split(".")[0] not in ("format", "versions")]
     return [
         f"{name} was {a.get(name, 'not there')!r}, now {b.get(name, 'not there')!r}" for name in names if a.get(name) != b.get(name)
