@@ -96,18 +96,18 @@ def evaluate(
 
 def sample(
     run: str,
-    output: str = "samples.png",
+    output: str | None = None,
     n: int = 64,
     checkpoint: Checkpoint = "best",
     noise: Literal["fresh", "antithetic", "sobol"] = "fresh",
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """New data from the model of a run: a picture, or an array x in the units of the data. RUN has flags of its own.
+    """New data from the model of a run: a picture, a text, sounds, or an array x in their units. A model may have more flags.
 
     Args:
         run: the run's directory.
-        output: file to write: .png, .npz or .npy.
+        output: file to write: .npz or .npy, .png for images, .txt for texts; or for sounds a folder.
         n: how many.
         checkpoint: the weights with the best validation score, or the last.
         noise: the source of the noise: fresh; antithetic, in mirrored pairs; sobol, points of low discrepancy.
@@ -117,23 +117,24 @@ def sample(
     import torch
 
     from reparam.cli import opened
-    from reparam.cli.output import destination, write_data
+    from reparam.cli.output import place, write_data
     from reparam.data.check import memory
 
-    path = destination(output, (".png", ".npz", ".npy"), opened.source(run))
+    facts = opened.facts(run)
+    path = place(output, "samples", facts, opened.source(run))
     _check_count("n", n)
     source = opened.noise(seed, kind=noise)
     model = opened.model(run, checkpoint)
     if 2 * 4 * n * model.shape.numel() > memory() // 2:  # in chunks, and in one
         raise BadInputError(f"n is {n}: that many do not fit into memory: give fewer")
     x = torch.cat([model.sample(min(n - start, _BATCH), source, **(options or {})) for start in range(0, n, _BATCH)])
-    write_data(path, {"x": x.numpy()}, opened.record(run)["data"])
+    write_data(path, {"x": x.numpy()}, facts)
     print(path)
 
 
 def reconstruct(
     run: str,
-    output: str = "reconstructions.png",
+    output: str | None = None,
     n: int = 32,
     part: Part = "test",
     data: str | None = None,
@@ -141,11 +142,11 @@ def reconstruct(
     label: str | None = None,
     checkpoint: Checkpoint = "best",
 ) -> None:
-    """Data and what the model of a run makes of them: a picture of pairs, or arrays x and reconstruction.
+    """Data and what the model of a run makes of them: pairs of pictures, texts or sounds, or arrays x and reconstruction.
 
     Args:
         run: the run's directory.
-        output: file to write: .png, .npz, or .npy for the reconstructions alone.
+        output: file to write: .npz, .npy for the reconstructions alone, .png for images, .txt for texts; or for sounds a folder.
         n: how many, from the first on.
         part: which rows of the run's data.
         data: other data than the run's.
@@ -156,15 +157,16 @@ def reconstruct(
     import torch
 
     from reparam.cli import opened
-    from reparam.cli.output import destination, write_data
+    from reparam.cli.output import place, write_data
 
-    path = destination(output, (".png", ".npz", ".npy"), data, opened.source(run))
+    facts = opened.facts(run)
+    path = place(output, "reconstructions", facts, data, opened.source(run))
     _check_count("n", n)
     model = opened.model(run, checkpoint)
     with opened.fitting(model, opened.rows(run, part, data, array, label)) as x:
         reconstruct = opened.able(model, "reconstruct", run)
         made = torch.cat([reconstruct(batch) for batch in x[:n].split(_BATCH)])
-    write_data(path, {"reconstruction": made.numpy(), "x": x[:n].numpy()}, opened.record(run)["data"])
+    write_data(path, {"reconstruction": made.numpy(), "x": x[:n].numpy()}, facts)
     print(path)
 
 

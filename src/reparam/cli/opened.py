@@ -10,18 +10,30 @@ import torch
 
 from reparam.data import Data, load
 from reparam.data.codec import codec_of
-from reparam.errors import BadInputError
+from reparam.errors import ArtefactError, BadInputError
 from reparam.models.trained import data_of, model_of
 from reparam.noise import Source
 from reparam.training import Run
 from reparam.training.randomness import source_of
 
-__all__ = ["able", "fitting", "model", "noise", "record", "rows", "source"]
+__all__ = ["able", "facts", "fitting", "model", "noise", "record", "rows", "source"]
 
 
 def record(directory: str) -> dict[str, Any]:
     """What a run remembers."""
     return Run.open(directory).record
+
+
+def facts(directory: str) -> dict[str, Any]:
+    """What a run remembers of its data.
+
+    Raises:
+        ArtefactError: when it does not remember their shape.
+    """
+    found = record(directory).get("data")
+    if not isinstance(found, dict) or not isinstance(found.get("shape"), list):
+        raise ArtefactError(f"{Run.open(directory).path / 'run.json'} does not describe data: it has no shape of them")
+    return found
 
 
 def source(directory: str) -> str:
@@ -41,8 +53,8 @@ def rows(directory: str, part: str, data: str | None, array: str | None, label: 
         BadInputError: when they cannot be had.
     """
     if data is not None:
-        facts = record(directory).get("data", {}).get("codec")
-        return load(data, array=array, label=label, codec=facts and codec_of(facts))
+        codec = facts(directory).get("codec")
+        return load(data, array=array, label=label, codec=codec and codec_of(codec))
     if array is not None or label is not None:
         raise BadInputError("array and label are of other data than the run's: name them with --data")
     found: Data = getattr(data_of(Run.open(directory)), part)

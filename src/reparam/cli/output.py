@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from reparam.cli.sounds import sound_folder, write_sounds
+from reparam.data.codec import codec_of
 from reparam.errors import BadInputError
 from reparam.training.storage import write_file
 
-__all__ = ["destination", "write_data", "write_npz", "write_parquet"]
+__all__ = ["destination", "place", "write_data", "write_npz", "write_parquet"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,6 +38,28 @@ def destination(output: str, suffixes: tuple[str, ...], *inputs: str | None, fla
     return path
 
 
+def place(output: str | None, name: str, record: Mapping[str, Any], *inputs: str | None) -> Path:
+    """Where data of a run go, in a form that fits them: by default a text, a folder of sounds, a picture, or arrays.
+
+    Args:
+        output: the path, if the user gave one.
+        name: the stem of the one to take otherwise.
+        record: what the run remembers of its data.
+        inputs: files that must not be replaced.
+
+    Raises:
+        BadInputError: when it is of a kind that does not fit the data, or in the way of something.
+    """
+    from reparam.report.images import is_image
+
+    kind = (record.get("codec") or {}).get("kind")
+    picture = kind != "text" and is_image(tuple(record["shape"]))
+    if kind == "audio" and (output is None or not Path(output).suffix):
+        return sound_folder(output or name)
+    fitting = ((".txt",) if kind == "text" else ()) + ((".png",) if picture else ()) + (".npz", ".npy")
+    return destination(output or name + fitting[0], fitting, *inputs)
+
+
 def write_npz(path: Path, arrays: dict[str, Array]) -> None:
     """Write named arrays."""
     file = io.BytesIO()
@@ -53,26 +77,42 @@ def write_parquet(path: Path, columns: dict[str, Array]) -> None:
 
 
 def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any]) -> None:
-    """Write data in the units of a run, N + shape each: all of them as .npz, the first alone as .npy, pairs of them as .png.
+    """Write data in the units of a run, N + shape each: all of them as .npz, the first alone as .npy, else pairs of them.
 
     Args:
-        path: of the kind to write.
+        path: of the kind to write, as `place` gives it.
         arrays: by name, the one that was asked for first.
         record: what the run remembers of its data.
     """
     first, *others = arrays.values()
     file = io.BytesIO()
+    if path.suffix.lower() in (".txt", ""):
+        return _write_decoded(path, arrays, record)
     if path.suffix.lower() == ".npz":
         return write_npz(path, arrays)
     if path.suffix.lower() == ".npy":
         np.save(file, first)
     else:
-        from reparam.report.images import is_image, png
+        from reparam.report.images import png
 
-        if not is_image(first.shape[1:]):
-            raise BadInputError(f"data of shape {first.shape[1:]} make no picture: give --output a name that ends in .npz or .npy")
         low, high = (first.min(), first.max()) if record["values"] == "real" else (0, record["levels"] or 1)
         together = np.stack([*others, first], 1).reshape(-1, *first.shape[1:])  # what it was made of comes before it
         columns = 8 if others else math.ceil(math.sqrt(len(first)))
         file.write(png((together - low) / ((high - low) or 1), columns))
     return write_file(path, file.getvalue())
+
+
+def _write_decoded(path: Path, arrays: dict[str, Array], record: Mapping[str, Any]) -> None:
+    """Texts, a line each, pairs of them with a blank line after; or a folder of sounds."""
+    import torch
+
+    codec: Any = codec_of(record["codec"])
+    decoded = {name: codec.decode(torch.from_numpy(array)) for name, array in reversed(arrays.items())}
+    if path.suffix:
+        together = zip(*decoded.values(), strict=True)
+        texts = "".join("".join(f"{text}\n" for text in pair) + ("\n" if len(decoded) > 1 else "") for pair in together)
+        return write_file(path, texts.encode())
+    if len(decoded) == 1:
+        (decoded,) = ({"": sounds} for sounds in decoded.values())
+    named = {f"{i:04d}{name and '_' + name}": s for name, sounds in decoded.items() for i, s in enumerate(sounds, 1)}
+    return write_sounds(path, named, codec.rate)
