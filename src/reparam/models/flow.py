@@ -1,0 +1,403 @@
+"""The normalizing flow: a density with exact likelihood, learned from data or from an unnormalised density."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical
+
+from reparam.errors import BadInputError
+from reparam.estimators import Estimator, LeaveOneOut, Pathwise, Score
+from reparam.models.flow_config import Config
+from reparam.models.flow_evaluation import Evaluation, TargetEvaluation
+from reparam.models.targets import Target, given
+from reparam.models.targets import target as find_target
+from reparam.nn.autoregressive import stack
+from reparam.nn.bijection import Bijection, Chain
+from reparam.nn.flow_law import FlowLaw
+from reparam.nn.preprocess import Logit, Standardise, dequantise, quantise
+from reparam.noise import NORMAL, Noise, Source
+from reparam.objectives import elbo, sampled, sticking
+from reparam.paths import rsample, sample, sample_and_log_prob
+from reparam.training import Batch, Loss, Monitor
+
+if TYPE_CHECKING:
+    from reparam.data import Data
+
+__all__ = ["Config", "Evaluation", "Flow", "TargetEvaluation"]
+
+# Values of the widest layer at once: rows are split to fit.
+_CHUNK = 2**22
+_ESTIMATORS: dict[str, type[Estimator]] = {"pathwise": Pathwise, "leave_one_out": LeaveOneOut, "score": Score}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample a flow.
+
+    Attributes:
+        label: of a conditional flow, the class to sample, by its name; by default classes come as in the training data.
+    """
+
+    label: str | None = None
+
+
+class Flow(nn.Module):
+    """A normalizing flow: `x = f^-1(eps)` with `eps` standard normal and f invertible, so that the density is known exactly.
+
+        log p(x) = log N(f(x); 0, I) + log |det df/dx|
+
+    f standardises the data, of counts after uniform noise was added and their interval mapped to the line; then come monotone
+    functions of each column whose parameters are networks of others. All that changes the density is counted: log-densities are
+    in nats per datum, in the units of the data. Batches are N + shape.
+
+    Trained on data it maximises their log-likelihood. With `target` it maximises, without data, the evidence lower bound
+    `E_q [log density(x) - log q(x)]`, which is the log-normaliser less the divergence of the flow from the density.
+
+    Args:
+        config: the settings.
+        shape: of one datum: (D,) or (C, H, W).
+        levels: the largest count, for data that are counts; 1 for binary data. None: reals.
+        classes: names of the labels, for `condition`.
+        context: number of values in a context of reals that the density is conditional on, instead of classes.
+
+    Raises:
+        BadInputError: for settings that do not fit each other or the data.
+
+    Source: Papamakarios et al., arXiv:1912.02762; Durkan et al., arXiv:1906.04032.
+
+    Example:
+        >>> import torch, reparam as rp
+        >>> from reparam.models.flow import Config, Flow
+        >>> flow = Flow(Config(transforms=2), shape=(2,))
+        >>> x = 5 + torch.randn(100, 2)
+        >>> flow.start_at(x)
+        >>> optimizer = torch.optim.Adam(flow.parameters(), 1e-3)
+        >>> for _ in range(5):
+        ...     optimizer.zero_grad()
+        ...     flow.loss(x).total.backward()
+        ...     optimizer.step()
+        >>> flow.log_prob(x).shape, flow.sample(7).shape
+        (torch.Size([100]), torch.Size([7, 2]))
+        >>> spread = rp.expect(lambda x: x.square().sum(-1), flow.law(), n=64, source=rp.Sobol(seed=0))
+    """
+
+    monitor: ClassVar[Monitor] = Monitor("log_likelihood", "log-likelihood")
+    Sampling = Sampling
+
+    shares: Tensor
+
+    def __init__(
+        self,
+        config: Config,
+        shape: tuple[int, ...],
+        *,
+        levels: int | None = None,
+        classes: tuple[str, ...] | None = None,
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        if config.condition and not classes:
+            raise BadInputError("condition=True: the names of the classes are wanted, of data with labels")
+        if context and (config.condition or config.target):
+            raise BadInputError(f"context={context} is instead of condition and target: leave one out")
+        if config.logit and levels is None and config.interval is None:
+            raise BadInputError("logit=True: reals have no ends that are known: give interval=(low, high)")
+        if config.interval is not None and levels is not None:
+            raise BadInputError(f"interval={config.interval} is for reals, the data are counts 0..{levels}: leave it out")
+        self.config, self.shape, self.levels = config, torch.Size(shape), levels
+        self.classes = tuple(classes) if config.condition and classes else None
+        self.target = None if config.target is None else given(config.target)
+        dim, self.context = self.shape.numel(), len(self.classes) if self.classes else context
+        self.interval = config.interval if levels is None else (0.0, levels + 1.0)
+        self.bounded = self.interval is not None and config.logit is not False
+        self.standardise = Standardise(dim)
+        self.standardise_context = Standardise(context) if context else None
+        first: list[Bijection] = [Logit(*self.interval)] if self.bounded and self.interval else []
+        self.bijection = Chain(
+            *first,
+            self.standardise,
+            *stack(
+                dim,
+                config.transforms,
+                coupling=config.coupling,
+                context=self.context,
+                bins=config.bins if config.family == "nsf" else 0,
+                hidden=config.hidden,
+                activation=config.activation,
+                dropout=config.dropout,
+            ),
+        )
+        self.register_buffer("shares", torch.full((len(self.classes or ()),), 1 / max(1, len(self.classes or ()))))
+
+    @classmethod
+    def for_data(cls, config: Config, data: Data) -> Flow:
+        """A flow for a data set, or for the target of the config, whatever the data: its shape and the scaling of its numbers.
+
+        Pass the training rows only: the statistics become part of the model, and are saved with its weights.
+
+        Raises:
+            BadInputError: when the data have no labels to condition on, have tokens, or have a column without a density.
+        """
+        if config.target is not None:
+            return cls(config, (find_target(config.target).dim,))
+        if data.values == "tokens":
+            raise BadInputError(f"{data.name} has tokens, which have no density: reparam train vae takes texts")
+        flow = cls(config, data.shape, levels=_levels(data.values, data.levels), classes=data.classes)
+        flow.start_at(data.x, data.places if config.condition else None)
+        return flow
+
+    @classmethod
+    def from_record(cls, config: Config, data: Mapping[str, Any]) -> Flow:
+        """The flow that a run remembers by the facts of its data: "shape", "values", "levels" and "classes"."""
+        known = None if config.target is None else given(config.target)
+        shape = tuple(data["shape"]) if known is None else (known.dim,)
+        classes = data.get("classes")
+        return cls(config, shape, levels=_levels(data["values"], data["levels"]), classes=tuple(classes) if classes else None)
+
+    def inputs(self, data: Data) -> Batch:
+        """What `loss` and `evaluate` take of a data set: its values, with the places of its labels for a conditional flow."""
+        return (data.x, data.places) if self.classes else data.x
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Take the scaling, and the shares of the classes, from training data."""
+        self._check(x, values=True)
+        x = x.to(self._dtype).flatten(1)
+        if self.levels is None:
+            _check_columns(x)
+        else:
+            x = x + 0.5
+        if self.bounded:
+            x = self.bijection.parts[0](x)[0]
+        self.standardise.fit(x)
+        if self.standardise_context is not None and context is not None:
+            self.standardise_context.fit(context)
+        if self.classes and context is not None:
+            self.shares.copy_(torch.bincount(context, minlength=len(self.classes)) / len(context))
+
+    def law(self, context: Tensor | None = None) -> FlowLaw:
+        """p(x), or p(x | context): a torch distribution with a path, of event shape `shape`.
+
+        Of counts it is the density of counts with uniform noise added.
+
+        Args:
+            context: of a conditional flow, the places of labels, `batch`, or the reals, `batch + (C,)`; its shape gives the batch.
+
+        Raises:
+            ValueError: for a context of another shape, or where there is none.
+        """
+        return FlowLaw(self.bijection, self.shape, self._context(context), self.interval if self.bounded else None)
+
+    def forward(self, batch: Batch, source: Source | None = None) -> Loss:
+        return self.loss(batch, source)
+
+    def loss(self, batch: Batch, source: Source | None = None) -> Loss:
+        """The loss of a batch, x or (x, context): the mean of -log p(x); with a target the mean over as many samples as rows.
+
+        Returns:
+            `total`, to minimise. `parts`: "log_likelihood", of counts with one draw of noise; of a target the evidence lower bound
+            is under that name too, and its terms are "log_density" = E log density and "entropy". In nats per datum.
+        """
+        if self.config.target is not None:
+            return self._reverse(batch if isinstance(batch, Tensor) else batch[0], source)
+        log_prob = self.log_prob(*_pair(batch), source=source).mean()
+        return Loss(-log_prob, {"log_likelihood": log_prob.detach()})
+
+    def _reverse(self, rows: Tensor, source: Source | None) -> Loss:
+        """The negative evidence lower bound of the target.
+
+        Where the gradient is pathwise, the parameters of log q(x) are cut: what is left out has mean zero, and what is left
+        vanishes at a perfect fit (arXiv:1703.09194, arXiv:2207.08219).
+        """
+        target, terms = self._target(), []
+
+        def log_density(x: Tensor) -> Tensor:
+            value = target.log_density(x)
+            terms.append(value.detach().mean())
+            return value
+
+        kl = sticking if self.config.estimator == "pathwise" else sampled
+        estimator = _ESTIMATORS[self.config.estimator]()
+        bound = elbo(log_density, self.law(), kl=kl, estimator=estimator, n=len(rows), source=source)
+        parts = {"log_likelihood": bound.detach(), "log_density": terms[0], "entropy": bound.detach() - terms[0]}
+        return Loss(-bound, parts)
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None, *, k: int = 1, source: Source | None = None) -> Tensor:
+        """`log p(x)` of each datum, in nats: exact for reals; for counts a lower bound in expectation, exact as `k` grows,
+
+            log 1/k sum_i p(x + u_i),   u_i uniform.
+
+        Args:
+            x: data, N + shape.
+            context: places of labels N, or reals N x C, for a conditional flow.
+            k: draws of noise for each datum, for counts.
+            source: of that noise.
+        """
+        if k < 1:
+            raise ValueError(f"k={k} draws of noise: give at least 1")
+        self._check(x, values=not self.training)
+        law = self.law(context)
+        if self.levels is None:
+            return law.log_prob(x)
+        found = [law.log_prob(dequantise(x, source)) for _ in range(k)]
+        return found[0] if k == 1 else torch.stack(found).logsumexp(0) - math.log(k)
+
+    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Noise to data: `f^-1(z)`, N + shape; of counts before they are rounded down."""
+        return self.law(context).push(z)
+
+    def pull(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Data to noise: `f(x)`, N + shape; counts are taken at the middle of their cells."""
+        self._check(x)
+        return self.law(context).pull(x if self.levels is None else x + 0.5)
+
+    def rsample(self, n: int, context: Tensor | None = None, source: Source | None = None) -> Tensor:
+        """`n` samples, differentiable in the parameters, of shape n + batch + shape; of counts before they are rounded down."""
+        return rsample(self.law(context), (n,), source=source)
+
+    @torch.no_grad()
+    def sample(self, n: int, source: Source | None = None, *, label: str | None = None) -> Tensor:
+        """`n` data from the model, in the units of the data; of one class, or of classes as they come in the training data.
+
+        Raises:
+            BadInputError: for a label that the model does not know; of a model that is conditional on reals.
+        """
+        context = self._labels(n, label, source)
+        # A row of noise for each datum, whatever its label.
+        x = self.push(Noise(NORMAL, self.shape, self._dtype, self.shares.device).draw((n,), source=source), context)
+        return x if self.levels is None else quantise(x, self.levels)
+
+    @torch.no_grad()
+    def evaluate(
+        self, inputs: Batch, *, k: int = 1, source: Source | None = None, batch_size: int = 128
+    ) -> Evaluation | TargetEvaluation:
+        """How well it explains data, counts by `k` draws of noise each; or how well it fits its target, by as many samples."""
+        x, context = _pair(inputs)
+        if self.config.target is not None:
+            return self._evaluate_target(len(x), source, batch_size)
+        contexts = [None] * len(x.split(batch_size)) if context is None else context.split(batch_size)
+        found = torch.cat(
+            [self.log_prob(*pair, k=k, source=source).double() for pair in zip(x.split(batch_size), contexts, strict=True)]
+        )
+        mean, counts = found.mean().item(), self.levels is not None
+        return Evaluation(
+            rows=len(x),
+            log_likelihood=mean,
+            log_likelihood_error=(found.std() / len(x) ** 0.5).item() if len(x) > 1 else None,
+            noise_samples=k if counts else None,
+            bits_per_dim=-mean / self.shape.numel() / math.log(2) if counts else None,
+        )
+
+    def _evaluate_target(self, n: int, source: Source | None, batch_size: int) -> TargetEvaluation:
+        target, law, ratios = self._target(), self.law(), []
+        for start in range(0, n, batch_size):
+            x, log_q = sample_and_log_prob(law, (min(batch_size, n - start),), source=source)
+            ratios.append((target.log_density(x) - log_q).double())
+        ratio = torch.cat(ratios)
+        return TargetEvaluation(
+            rows=n,
+            elbo=ratio.mean().item(),
+            elbo_error=(ratio.std() / n**0.5).item() if n > 1 else None,
+            log_normaliser=(ratio.logsumexp(0) - math.log(n)).item(),
+            effective_share=(2 * ratio.logsumexp(0) - (2 * ratio).logsumexp(0)).exp().item() / n,
+            true_log_normaliser=target.log_normaliser,
+        )
+
+    def extra_repr(self) -> str:
+        return f"shape={tuple(self.shape)}, levels={self.levels}, context={self.context}"
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.standardise.shift.dtype
+
+    def _target(self) -> Target:
+        name = str(self.config.target)
+        self.target = self.target or given(name)
+        if self.target is None:
+            raise BadInputError(
+                f"the model was fitted to {name}, and files import nothing: call reparam.models.targets.target({name!r})"
+            )
+        return self.target
+
+    def _context(self, context: Tensor | None) -> Tensor | None:
+        if not self.context:
+            if context is not None:
+                raise ValueError("this flow is not conditional, and a context was given: make it with condition=True or context=C")
+            return None
+        if context is None:
+            wanted = "places of labels" if self.classes else f"reals, ... x {self.context}"
+            raise ValueError(f"this flow is conditional: give a context, {wanted}")
+        if self.classes:
+            if context.is_floating_point():
+                raise ValueError(f"the context is {context.dtype}: places of labels are whole numbers below {self.context}")
+            return nn.functional.one_hot(context, self.context).to(self._dtype)
+        if context.shape[-1:] != (self.context,):
+            raise ValueError(f"the context has shape {tuple(context.shape)}: this flow takes ... x {self.context}")
+        made: Tensor = self.standardise_context(context)[0]  # type: ignore[misc]
+        return made
+
+    def _labels(self, n: int, label: str | None, source: Source | None) -> Tensor | None:
+        if not self.classes:
+            if label is not None:
+                raise BadInputError(f"label={label!r}: this flow is not conditional; train one with condition=True")
+            if self.context:
+                raise BadInputError("this flow is conditional on reals: draw from flow.law(context), as rp.sample does")
+            return None
+        if label is None:
+            return sample(Categorical(self.shares), (n,), source=source)
+        if label not in self.classes:
+            raise BadInputError(f"label={label!r}: the model knows {', '.join(self.classes)}")
+        return torch.full((n,), self.classes.index(label), device=self.shares.device)
+
+    def _check(self, x: Tensor, *, values: bool = False) -> None:
+        if x.shape[1:] != self.shape or x.dim() == 0:
+            raise ValueError(f"the batch has shape {tuple(x.shape)}: this model takes N x {' x '.join(map(str, self.shape))}")
+        if not values or torch.compiler.is_compiling() or not x.numel():
+            return
+        if not x.sum().isfinite() and not x.isfinite().all():
+            raise ValueError("the batch has NaN or infinite values: drop or fill them")
+        if self.levels is not None and not bool(((x >= 0) & (x <= self.levels) & (x == x.round())).all()):
+            raise ValueError(f"the batch has values from {x.min():g} to {x.max():g}, this model is of counts 0..{self.levels}")
+        if (
+            self.levels is None
+            and self.interval is not None
+            and not bool(((x >= self.interval[0]) & (x <= self.interval[1])).all())
+        ):
+            raise ValueError(f"the batch has values from {x.min():g} to {x.max():g}, this model is of reals in {self.interval}")
+
+
+def _levels(values: str, levels: int | None) -> int | None:
+    return 1 if values == "binary" else levels if values == "counts" else None
+
+
+def _pair(batch: Batch) -> tuple[Tensor, Tensor | None]:
+    return (batch, None) if isinstance(batch, Tensor) else (batch[0], batch[1])
+
+
+def _check_columns(x: Tensor) -> None:
+    """Columns whose density has no bound: constants are refused, few different values are named."""
+    from reparam.data import DataWarning
+
+    if len(x) < 2:
+        return
+    constant = (x == x[0]).all(0)
+    if bool(constant.any()):
+        column = int(constant.nonzero()[0])
+        raise BadInputError(
+            f"column {column} of the training data is constant, {x[0, column]:g}: no density has a maximum there, leave it out"
+        )
+    few = [i for i, column in enumerate(x.T) if len(column) >= 100 and len(column[:1000].unique()) <= 10]
+    if few:
+        warnings.warn(
+            f"column {few[0]} of the training data has at most 10 different values ({len(few)} such): the likelihood of a density "
+            "rises without bound there, and tells little; leave it out, or give counts",
+            DataWarning,
+            stacklevel=4,
+        )
