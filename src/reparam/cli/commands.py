@@ -223,6 +223,41 @@ def encode(
     print(path)
 
 
+def impute(
+    run: str,
+    data: str = "",
+    output: str | None = None,
+    array: str | None = None,
+    label: str | None = None,
+    n: int = 1,
+    guidance: float = 1.0,
+    steps: int = 50,
+    repeats: int = 10,
+    checkpoint: Checkpoint = "best",
+    seed: int = 0,
+) -> None:
+    """Fill in what is missing of data, NaN or empty cells of a .npz, .npy or .csv file, by the model of a run that can.
+
+    Args:
+        run: the run's directory.
+        data: the file.
+        output: file to write: .npz, .npy, or .csv for a table.
+        array: the array of a .npz file.
+        label: the column or array that holds the labels.
+        n: how many fillings of each datum; of several an array, fillings first.
+        guidance: how much what sets a label apart counts.
+        steps: from noise to data.
+        repeats: of each step, which bring what is drawn and what is known to agree.
+        checkpoint: the weights with the best validation score, or the last.
+        seed: of the noise.
+    """
+    from reparam.cli.impute import run as imputed
+
+    _check_count("n", n)
+    options = {"guidance": guidance, "steps": steps, "repeats": repeats}
+    imputed(run, data, output, array, label, n, options, checkpoint, seed)
+
+
 def report(run: str) -> None:
     """Write the page of pictures of a run anew.
 
@@ -293,6 +328,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "reconstruct": reconstruct,
     "encode": encode,
+    "impute": impute,
     "report": report,
     "list": models,
     "compare": compare,

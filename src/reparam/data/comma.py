@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ _MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
 _SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
-def read_csv(path: Path, label: str | None = None) -> Mapping[str, Part]:
+def read_csv(path: Path, label: str | None = None, *, gaps: bool = False) -> Mapping[str, Part]:
     """A table in UTF-8 with commas between fields and points in numbers; a BOM, CRLF and blank lines are fine.
 
     The first line is a header if no field of it is a number, or if it counts at least three columns as pandas does
@@ -31,6 +32,7 @@ def read_csv(path: Path, label: str | None = None) -> Mapping[str, Part]:
     Args:
         path: the file.
         label: the column of labels, whole numbers or texts.
+        gaps: read a missing value, such as an empty cell, as NaN; otherwise it is refused.
 
     Raises:
         BadInputError: naming the line (the first is 1) and the column, or the byte offset of what is not UTF-8.
@@ -63,9 +65,10 @@ def read_csv(path: Path, label: str | None = None) -> Mapping[str, Part]:
                 if labels[-1].lower() in _MISSING:
                     raise BadInputError(f"{where}, column {label!r}: the label is missing")
             try:
-                cells.extend(map(_number, row))
+                cells.extend(map(_number_or_gap if gaps else _number, row))
             except ValueError:
-                raise BadInputError(_first_fault(row, [name for i, name in enumerate(names) if i != place], where)) from None
+                named = [name for i, name in enumerate(names) if i != place]
+                raise BadInputError(_first_fault(row, named, where, gaps)) from None
     except csv.Error as error:
         raise BadInputError(f"{title} line {reader.line_num} is not CSV ({error})") from error
     if not cells:
@@ -103,6 +106,10 @@ def _number(cell: str) -> float:
     return value
 
 
+def _number_or_gap(cell: str) -> float:
+    return math.nan if cell.strip().lower() in _MISSING else _number(cell)
+
+
 def _passes(reader: Callable[[str], float], cell: str) -> bool:
     try:
         reader(cell)
@@ -116,9 +123,10 @@ def _is_header(row: Sequence[str]) -> bool:
     return counted or not any(_passes(float, cell) for cell in row)
 
 
-def _first_fault(row: Sequence[str], columns: Sequence[str], where: str) -> str:
+def _first_fault(row: Sequence[str], columns: Sequence[str], where: str, gaps: bool) -> str:
     """Why the first field that is no number for us is not one."""
-    cell, column = next(pair for pair in zip(row, columns, strict=True) if not _passes(_number, pair[0]))
+    reader = _number_or_gap if gaps else _number
+    cell, column = next(pair for pair in zip(row, columns, strict=True) if not _passes(reader, pair[0]))
     where = f"{where}, column {short(column)}:"
     if cell.strip().lower() in _MISSING:
         return f"{where} the value is missing ({short(cell)}); fill it in or drop the line"
