@@ -13,6 +13,7 @@ import torch
 
 from reparam.data import DataWarning, from_tensor, load, split
 from reparam.data import check as check_module
+from reparam.data.codec import codec_of
 from reparam.errors import BadInputError
 
 
@@ -371,3 +372,37 @@ def test_loading_is_silent():
 def test_an_empty_name_is_not_the_current_folder():
     with pytest.raises(BadInputError, match="data is ''"):
         load("")
+
+
+# Names of labels.
+
+
+def test_labels_have_names_and_places(tmp_path):
+    numbers = from_tensor(torch.zeros(4, 2) + torch.arange(4.0)[:, None] / 3, torch.tensor([7, -3, 7, 10]), name="numbers")
+    assert numbers.classes == ("-3", "7", "10")
+    assert numbers.y.tolist() == [7, -3, 7, 10]
+    assert numbers.places.tolist() == [1, 0, 1, 2]
+    (tmp_path / "kinds.csv").write_text("a,kind\n0.5,oak\n1.5,ash\n2.5,oak\n")
+    texts = load(tmp_path / "kinds.csv", label="kind")
+    assert texts.classes == ("ash", "oak")
+    assert texts.y.tolist() == texts.places.tolist() == [1, 0, 1]
+    part = split(load("digits")).test
+    assert part.classes == tuple("0123456789")
+    assert torch.equal(part.places, part.y)
+
+
+def test_places_want_labels():
+    with pytest.raises(BadInputError, match="nameless has no labels: name their column or array"):
+        _ = from_tensor(torch.rand(3, 2), name="nameless").places
+
+
+def test_a_codec_is_one_that_is_known():
+    with pytest.raises(BadInputError, match="a codec of kind 'os.system' is not known: this version knows text, audio"):
+        codec_of({"kind": "os.system"})
+
+
+@pytest.mark.parametrize(("name", "shape", "rows", "classes"), [("moons", (2,), 2000, 2), ("breast_cancer", (30,), 569, 2)])
+def test_tables_at_hand(name, shape, rows, classes):
+    data = load(name)
+    assert (len(data), tuple(data.shape), data.values, len(data.classes)) == (rows, shape, "real", classes)
+    assert data.digest == load(name).digest
