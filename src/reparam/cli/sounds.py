@@ -30,11 +30,11 @@ def sound_folder(output: str, flag: str = "--output") -> Path:
 
 
 def write_sounds(folder: Path, waveforms: Mapping[str, Array], rate: int) -> None:
-    """Write waveforms as WAV files; of those named 7_0001, `load` reads the label 7 with label="name".
+    """Write waveforms as WAV files of 16 bits.
 
     Args:
         folder: new or empty; it is there with all of its files, or not at all.
-        waveforms: T values in [-1, 1], by the name of the file.
+        waveforms: T values in [-1, 1] each, by the stem of their file.
         rate: samples a second.
     """
     write_folder(folder, {f"{name}.wav": to_wav(samples, rate) for name, samples in waveforms.items()})
