@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def run(name: str, words: Sequence[str]) -> None:
     settings = parser.read(words)
     outcome, options, model_config, training = (_take(group, settings) for group in (Outcome, DataOptions, config, Training))
     first = os.environ.get("RANK", "0") == "0"  # the process that prints and writes, of several
+    options = _of_density(options, model_config, MODELS[name].defaults)
     data, splits = options.load()
     if first:
         print(f"{data.name}: {', '.join(f'{len(part)} {use}' for use, part in _parts(splits))}; {data.scaling}", flush=True)
@@ -85,6 +86,21 @@ def run(name: str, words: Sequence[str]) -> None:
         leave()  # all together: none waits while the first one concludes
         if first:
             _conclude(made, result, splits, outcome, training)
+
+
+def _of_density(options: DataOptions, config: Any, defaults: Mapping[str, Any]) -> DataOptions:
+    """The options of data; none for a model that is fitted to a density (`target`), and for no other.
+
+    Raises:
+        BadInputError: for a density and data, or neither.
+    """
+    if getattr(config, "target", None) is None:
+        if options.data == "none":
+            raise BadInputError("data is none, and there is no density to fit instead: name data (--data)")
+        return options
+    if options.data not in ("none", defaults.get("data", DataOptions.data)):
+        raise BadInputError(f"target {config.target!r} is a density to fit, and data are {options.data!r}: leave one out")
+    return replace(options, data="none")
 
 
 def _check_weights_fit(directory: Path, model: Any) -> None:

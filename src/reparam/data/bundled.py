@@ -6,6 +6,8 @@ import os
 from http.client import HTTPException
 from pathlib import Path
 
+import torch
+
 from reparam.data.dataset import Data, Part, assemble
 from reparam.errors import BadInputError
 
@@ -64,4 +66,10 @@ def breast_cancer() -> Data:
     return assemble({"train": part}, name="breast_cancer", source="breast_cancer")
 
 
-BUNDLED = {"digits": digits, "mnist": mnist, "moons": moons, "breast_cancer": breast_cancer}
+def none() -> Data:
+    """10000 rows that count samples, for a model that is fitted to a density and sees no data."""
+    nothing, says = torch.zeros(10_000, 1), "no data: each row asks for a sample"
+    return Data(x=nothing, y=None, name="none", source="none", values="real", levels=None, scaling=says)
+
+
+BUNDLED = {"digits": digits, "mnist": mnist, "moons": moons, "breast_cancer": breast_cancer, "none": none}

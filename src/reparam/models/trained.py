@@ -90,7 +90,7 @@ def record(name: str, model: Any, training: Training, options: DataOptions, data
             "source": data.source,
             "name": data.name,
             "digest": data.digest,
-            "shape": list(data.shape),
+            "shape": list(model.shape),
             "values": data.values,
             "levels": data.levels,
             "classes": data.classes,
