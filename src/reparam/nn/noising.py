@@ -38,6 +38,9 @@ __all__ = [
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
+# The SNR and its inverse are floats, in single precision too.
+_LARGEST = 80.0
+
 
 class Schedule(Protocol):
     """How noise grows with time.
@@ -74,7 +77,7 @@ class VP:
         high: log-SNR at t = 0. At 13 noise is 0.0015 of the standard deviation of the data.
 
     Raises:
-        ValueError: for another kind, and unless `low < high`, both finite.
+        ValueError: for another kind, and unless `low < high`, both between -80 and 80, where float32 holds the SNR.
 
     Source: Ho et al., arXiv:2006.11239 (linear); Nichol and Dhariwal, arXiv:2102.09672 (cosine); its ends as in Hoogeboom
     et al., arXiv:2301.11093.
@@ -96,15 +99,17 @@ class VP:
 
     def __post_init__(self) -> None:
         _check_kind(self.kind, ("cosine", "linear", "uniform"), "VP")
-        _check_ends("log-SNR", self.low, self.high)
+        _check_ends("VP: low and high", self.low, self.high)
 
     def log_snr(self, t: Tensor) -> Tensor:
         if self.kind == "uniform":
             return self.high + t * (self.low - self.high)
         if self.kind == "cosine":
             first, last = (math.atan(math.exp(-end / 2)) for end in (self.high, self.low))
-            return -2 * torch.log(torch.tan(first + t * (last - first)))
-        first, last = (math.log1p(math.exp(-end)) if end > -30 else -end for end in (self.high, self.low))
+            # The angle and its complement, each small at one end, where the tangent of one of them would lose it.
+            angle, complement = first + t * (last - first), math.atan(math.exp(self.low / 2)) + (1 - t) * (last - first)
+            return 2 * torch.log(torch.sin(complement) / torch.sin(angle))
+        first, last = (math.log1p(math.exp(-end)) for end in (self.high, self.low))
         return _log_expm1_negated(first + t * t * (last - first))
 
     def alpha(self, log_snr: Tensor) -> Tensor:
@@ -128,7 +133,7 @@ class EDM:
         mean, std: of "lognormal".
 
     Raises:
-        ValueError: for another kind; unless `0 < sigma_min < sigma_max`, `rho > 0` and `std > 0`, all finite.
+        ValueError: for another kind; unless `exp(-40) <= sigma_min < sigma_max <= exp(40)`, `rho > 0` and `std > 0`.
 
     Source: Karras et al., arXiv:2206.00364.
 
@@ -150,9 +155,8 @@ class EDM:
 
     def __post_init__(self) -> None:
         _check_kind(self.kind, ("rho", "lognormal"), "EDM")
-        if not self.sigma_min > 0:
-            raise ValueError(f"EDM: sigma_min is {self.sigma_min}; it must be above zero")
-        _check_ends("sigma", self.sigma_min, self.sigma_max)
+        least, most = (2 * math.log(sigma) if sigma > 0 else -math.inf for sigma in (self.sigma_min, self.sigma_max))
+        _check_ends("EDM: 2 log sigma_min and 2 log sigma_max", least, most)
         for name in ("rho", "std"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"EDM: {name} is {getattr(self, name)}; it must be above zero and finite")
@@ -162,9 +166,13 @@ class EDM:
             # Ratios to sigma_max lose nothing to its size; a power of a sum of two roots would.
             least = (self.sigma_min / self.sigma_max) ** (1 / self.rho)
             return -2 * (math.log(self.sigma_max) + self.rho * torch.log(least + t * (1 - least)))
-        ends = torch.tensor([self.sigma_min, self.sigma_max], dtype=torch.float64, device="cpu").log()
-        first, last = torch.special.ndtr((ends - self.mean) / self.std).tolist()
-        log_sigma: Tensor = self.mean + self.std * torch.special.ndtri(first + t * (last - first))
+        # Probabilities below sigma, and above it for the upper half, so that neither tail is lost to rounding.
+        ends = [(math.log(sigma) - self.mean) / self.std / math.sqrt(2) for sigma in (self.sigma_min, self.sigma_max)]
+        (first, last), (_, rest) = ([0.5 * math.erfc(sign * end) for end in ends] for sign in (-1, 1))
+        below, above = first + t * (last - first), rest + (1 - t) * (last - first)
+        # Each branch sees only arguments that it can bear, so that no infinite derivative leaks through `where`.
+        lower, upper = (torch.special.ndtri(p.clamp(torch.finfo(t.dtype).tiny, 0.5)) for p in (below, above))
+        log_sigma = self.mean + self.std * torch.where(below < 0.5, lower, -upper)
         return -2 * log_sigma.clamp(math.log(self.sigma_min), math.log(self.sigma_max))
 
     def alpha(self, log_snr: Tensor) -> Tensor:
@@ -298,6 +306,6 @@ def _check_kind(kind: str, kinds: tuple[str, ...], name: str) -> None:
         raise ValueError(f"{name}: kind is {kind!r}; it must be one of {', '.join(map(repr, kinds))}")
 
 
-def _check_ends(name: str, low: float, high: float) -> None:
-    if not -math.inf < low < high < math.inf:
-        raise ValueError(f"the {name} of a schedule goes from {low} to {high}; its ends must be finite, the first below the second")
+def _check_ends(names: str, low: float, high: float) -> None:
+    if not -_LARGEST <= low < high <= _LARGEST:
+        raise ValueError(f"{names} are {low:g} and {high:g}; they must lie between -80 and 80, the first below the second")
