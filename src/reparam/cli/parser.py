@@ -86,7 +86,7 @@ class Parser(ArgumentParser):  # type: ignore[misc]
                 plain.append(word)
         for i, word in enumerate(plain):
             name, equals, value = word.partition("=")
-            if name.startswith("--") and get_origin(self.hints.get(name[2:])) is tuple:
+            if name.startswith("--") and _is_list(self.hints.get(name[2:])):
                 if equals:
                     plain[i] = f"{name}={_bracketed(value)}"
                 elif plain[i + 1 :]:
@@ -119,6 +119,10 @@ class _ConfigFile(ActionConfigFile):  # type: ignore[misc]
         parser.places = {name: f"{values}, line {line}: " for name, line in config.lines(values, parser.hints).items()}
         super().__call__(parser, cfg, values, option_string)
         parser.places = {}
+
+
+def _is_list(hint: Any) -> bool:
+    return tuple in (get_origin(hint), *map(get_origin, get_args(hint)))
 
 
 def _bracketed(value: str) -> str:
