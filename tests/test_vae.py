@@ -469,7 +469,7 @@ def test_integers_and_booleans_are_taken(bernoulli):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"network": "transformer"}, "network='transformer': give one of mlp, conv"),
+        ({"network": "lstm"}, "network=.lstm.: give one of mlp, conv, gru, transformer"),
         ({"likelihood": "poisson"}, "likelihood='poisson': give one of"),
         ({"activation": "Relu"}, "activation='Relu': give one of elu, gelu, relu"),
         ({"latent_dim": 0}, "latent_dim=0"),

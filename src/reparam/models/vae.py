@@ -11,14 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from reparam.data.codec import codec_of
 from reparam.errors import BadInputError
 from reparam.estimators import Estimator, Pathwise, expect
 from reparam.models.evaluation import Evaluation, evaluate
 from reparam.models.gradient import DEFAULTS, ESTIMATORS, Gradient
+from reparam.models.text_evaluation import of_texts
 from reparam.models.vae_config import OBJECTIVES, Config
 from reparam.nn.latent import BernoulliLatent, CategoricalLatent, DiagonalNormal, FullNormal, Posterior
-from reparam.nn.likelihood import LIKELIHOODS
+from reparam.nn.likelihood import LIKELIHOODS, Likelihood
 from reparam.nn.network import conv_decoder, conv_encoder, mlp
+from reparam.nn.sequence import SequenceEncoder
+from reparam.nn.token_likelihood import Sequences, TokenLikelihood
 from reparam.noise import UNIFORM, Source
 from reparam.paths import noise_like, rsample, sample
 from reparam.training import Loss
@@ -40,10 +44,13 @@ class Sampling:
     """How a VAE samples.
 
     Attributes:
-        noisy: draw each datum from p(x | z), not its mean.
+        noisy: draw each datum from p(x | z), not its mean; by default texts are drawn. What stands for the mean of a text has the
+            most probable code at each step.
+        temperature: of the draw of a text: below 1 the likely becomes more likely; 0 takes the most probable code at each step.
     """
 
-    noisy: bool = False
+    noisy: bool | None = None
+    temperature: float = 1.0
 
 
 class VAE(nn.Module):
@@ -55,13 +62,13 @@ class VAE(nn.Module):
 
     with the closed form for the divergence, and for the expectation one differentiable sample z = mu(x) + sigma(x) * eps of
     normal latents, or for discrete ones the samples of a gradient estimator. p(z) is standard normal, a fair coin for each
-    latent, or uniform over its categories. Batches are in the units of the data, N + shape: 0 and 1, counts 0..levels, or
-    reals; what the encoder sees is scaled inside.
+    latent, or uniform over its categories. Batches are in the units of the data, N + shape: 0 and 1, counts 0..levels,
+    reals, or the codes 1..levels of texts with zeros from their ends on; what the encoder sees is scaled inside.
 
     Args:
         config: the settings, with the likelihood named.
-        shape: of one datum: (D,) or (C, H, W).
-        levels: the largest count, for the likelihoods of counts and for binarizing them.
+        shape: of one datum: (D,) or (C, H, W), or (L,) of a text.
+        levels: the largest count, for the likelihoods of counts and for binarizing them; of texts, the largest code.
 
     Raises:
         BadInputError: for settings that do not fit each other or the data.
@@ -88,15 +95,16 @@ class VAE(nn.Module):
         super().__init__()
         if config.likelihood is None:
             raise BadInputError("a likelihood is wanted: name one in the config, or let VAE.for_data choose by the data")
-        if config.likelihood in ("binomial", "categorical") and levels is None:
+        if config.likelihood in ("binomial", "categorical", "autoregressive") and levels is None:
             raise BadInputError(f"likelihood={config.likelihood!r} is of counts 0..levels: give levels, or take 'gaussian'")
         if config.likelihood == "bernoulli" and levels not in (None, 1) and not config.binarize:
             raise BadInputError(f"likelihood='bernoulli' is of 0 and 1, not counts 0..{levels}: take 'binomial', or binarize=True")
         self.config = config = _decided(config)
         self.shape = torch.Size(shape)
         self.levels = levels
-        self.likelihood = LIKELIHOODS[str(config.likelihood)](self.shape, (not config.binarize and levels) or 1)
-        self._output_shape = self.likelihood.prefix + self.shape
+        self.likelihood = _likelihood(config, self.shape, (not config.binarize and levels) or 1)
+        self.texts = config.likelihood == "autoregressive"
+        self.characters: tuple[int, ...] | None = None
         self.latent = _latent(config)
         self.gradient = _gradient(config, self.latent.event, math.prod(shape))
         self.encoder, self.decoder = self._networks(config)
@@ -111,19 +119,28 @@ class VAE(nn.Module):
         Raises:
             BadInputError: when the likelihood does not fit the values.
         """
-        by_values: dict[str, Literal["bernoulli", "binomial", "gaussian"]]
-        by_values = {"binary": "bernoulli", "counts": "binomial", "real": "gaussian"}
+        by_values: dict[str, Literal["bernoulli", "binomial", "gaussian", "autoregressive"]]
+        by_values = {"binary": "bernoulli", "counts": "binomial", "real": "gaussian", "tokens": "autoregressive"}
         likelihood = config.likelihood or ("bernoulli" if config.binarize else by_values[data.values])
         if data.values == "real" and likelihood != "gaussian":
             raise BadInputError(f"likelihood={likelihood!r} is of whole numbers, {data.name} has reals: take 'gaussian'")
+        if (data.values == "tokens") != (likelihood == "autoregressive"):
+            came, wanted = (
+                ("texts", "leave likelihood and binarize out") if data.values == "tokens" else ("no texts", "name another")
+            )
+            raise BadInputError(f"likelihood={likelihood!r} does not serve {data.name}, which has {came}: {wanted}")
         vae = cls(replace(config, likelihood=likelihood), data.shape, 1 if data.values == "binary" else data.levels)
+        vae.characters = getattr(data.codec, "characters", None)
         vae.start_at(data.x)
         return vae
 
     @classmethod
     def from_record(cls, config: Config, data: Mapping[str, Any]) -> VAE:
         """The VAE that `for_data` made, but for its weights, from what a run remembers of its data."""
-        return cls(config, tuple(data["shape"]), 1 if data["values"] == "binary" else data["levels"])
+        vae = cls(config, tuple(data["shape"]), 1 if data["values"] == "binary" else data["levels"])
+        if facts := data.get("codec"):
+            vae.characters = getattr(codec_of(facts), "characters", None)
+        return vae
 
     def inputs(self, data: Data) -> Tensor:
         """What `loss` takes of a data set: its data."""
@@ -138,9 +155,10 @@ class VAE(nn.Module):
         if self.config.binarize:
             x = self._scaled(x)
         last, some = self.decoder[-1], x[:: max(1, len(x) // 1000)]
-        if not isinstance(last, nn.Linear):  # a convolution's bias is that of a channel: each pixel counts as a datum
-            x = some.movedim(1, -1).flatten(0, -2)[..., None, None]
-        last.bias.copy_(self.likelihood.bias(x).flatten())  # type: ignore[operator]
+        if not self.texts:
+            if not isinstance(last, nn.Linear):  # a convolution's bias is that of a channel: each pixel counts as a datum
+                x = some.movedim(1, -1).flatten(0, -2)[..., None, None]
+            last.bias.copy_(self.likelihood.bias(x).flatten())  # type: ignore[operator]
         if self.gradient is not None and len(some):
             self.gradient.start_at(self._log_prob(self.latent.origin.expand(len(some), *self.latent.event), some))
 
@@ -168,6 +186,8 @@ class VAE(nn.Module):
         n = batch.shape[0]
         x, seen = self._observed(batch, source)
         q, kl = self._posterior(seen)
+        if self.training and (rate := self.config.word_dropout):  # a negative code is one that what follows it is not shown
+            x = torch.where(noise_like(x, UNIFORM).draw(source=source) < rate, -x, x)
         if self.config.objective != "elbo":
             return self._several(x, q, kl.sum() / n, source)
         if self.gradient is None:
@@ -203,8 +223,9 @@ class VAE(nn.Module):
         return Loss(total, parts)
 
     def evaluate(self, inputs: Tensor, *, k: int, source: Source | None = None, batch_size: int = 128) -> Evaluation:
-        """The ELBO and its terms, and -log p(x) by `k` importance samples for each datum."""
-        return evaluate(self, inputs, k=k, source=source, batch_size=batch_size)
+        """The ELBO and its terms, and -log p(x) by `k` importance samples for each datum; of texts, bits per character too."""
+        found = evaluate(self, inputs, k=k, source=source, batch_size=batch_size)
+        return of_texts(found, inputs, self.characters) if self.texts else found
 
     def elbo(self, batch: Tensor, *, estimator: Estimator | None = None, n: int = 1, source: Source | None = None) -> Tensor:
         """The plain ELBO of each datum, with any gradient estimator: to compare them, or to take more samples than `loss` does."""
@@ -246,23 +267,37 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The mean datum at `code(x)`, in the units of the data."""
+        """The mean datum at `code(x)`, in the units of the data; of texts, what `show` says."""
         return self.show(self.code(x))
 
     @torch.no_grad()
     def show(self, z: Tensor) -> Tensor:
-        """The mean datum at latents z, in the units of the data."""
-        return self._in_units(self.decode(z).mean)
+        """The mean datum at latents z, in the units of the data; a text of the most probable code at each step."""
+        p = self.decode(z)
+        return p.mode if self.texts else self._in_units(p.mean)
 
     @torch.no_grad()
-    def sample(self, n: int, source: Source | None = None, *, noisy: bool = False) -> Tensor:
-        """`n` data from the model, in the units of the data: the means of p(x | z), z ~ p(z); with `noisy`, draws from p(x | z)."""
-        p = self.decode(sample(self.prior, (n,), source=source))
-        return self._in_units(sample(p, source=source).to(self._dtype) if noisy else p.mean)
+    def sample(self, n: int, source: Source | None = None, *, noisy: bool | None = None, temperature: float = 1.0) -> Tensor:
+        """`n` data from the model, in the units of the data: z ~ p(z), and the means of p(x | z); with `noisy`, draws from it.
+
+        Texts are drawn unless `noisy` is False, at a temperature; 0 takes the most probable code at each step.
+
+        Raises:
+            BadInputError: for a temperature that is negative, or of data that are no texts.
+        """
+        if not 0 <= temperature < math.inf or (temperature != 1 and not self.texts):
+            raise BadInputError(f"temperature={temperature}: give a finite number, at least 0, for texts; 1 for other data")
+        z = sample(self.prior, (n,), source=source)
+        if not (self.texts if noisy is None else noisy) or temperature == 0:
+            return self.show(z)
+        p = self.decode(z)
+        if isinstance(p, Sequences):
+            return sample(Sequences(p.decoder, p.context, temperature, validate_args=False), source=source)
+        return self._in_units(sample(p, source=source).to(self._dtype))
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
-        """Mean data from `code(a)` to `code(b)`; of shape `(steps,) + a.shape`.
+        """What `show` makes of latents from `code(a)` to `code(b)`; of shape `(steps,) + a.shape`.
 
         Normal latents go along a straight line. Of discrete ones those that differ are exchanged, the first ones first, in as
         even shares as they come: every code on the way is one that the model knows.
@@ -285,7 +320,8 @@ class VAE(nn.Module):
         self._check(x, values=True)
         x, seen = self._observed(x, source)
         q, prior = self._posterior(seen).q, self.prior
-        width = max(math.prod(self._output_shape), *self.config.hidden, self.latent.width)
+        places = len(x[0]) if self.texts and len(x) else 1  # each of which has hidden layers
+        width = max(math.prod(self.likelihood.outputs), *(places * width for width in self.config.hidden), self.latent.width)
         rows = max(1, _CHUNK // max(1, len(x) * width))
         chunks = []
         for start in range(0, k, rows):
@@ -311,9 +347,16 @@ class VAE(nn.Module):
     def _dtype(self) -> torch.dtype:
         return self.latent.origin.dtype
 
-    def _networks(self, config: Config) -> tuple[nn.Sequential, nn.Sequential]:
-        inputs, outputs = math.prod(self.shape), math.prod(self._output_shape)
+    def _networks(self, config: Config) -> tuple[nn.Module, nn.Sequential]:
+        inputs, outputs = math.prod(self.shape), math.prod(self.likelihood.outputs)
         hidden, mirrored = config.hidden, config.hidden[::-1]
+        if self.texts:
+            context = nn.Linear(self.latent.width, outputs)
+            nn.init.xavier_uniform_(context.weight)  # it is as loud as what stands for a code
+            return (
+                SequenceEncoder(str(config.network), self.likelihood.levels, inputs, hidden, self.latent.features),
+                nn.Sequential(context),
+            )
         if config.network == "conv":
             return (
                 conv_encoder(self.shape, config.channels, hidden, self.latent.features, config.activation),
@@ -355,7 +398,7 @@ class VAE(nn.Module):
     def _outputs(self, z: Tensor) -> Tensor:
         rows = z.shape[: z.dim() - len(self.latent.event)]
         h = self.decoder(z if z.dim() == 2 and len(rows) == 1 else z.reshape(-1, self.latent.width))
-        return h.to(z.dtype).reshape(rows + self._output_shape)  # type: ignore[no-any-return]
+        return h.to(z.dtype).reshape(rows + self.likelihood.outputs)  # type: ignore[no-any-return]
 
     def _log_prob(self, z: Tensor, x: Tensor) -> Tensor:
         return -self.likelihood.nll(self._outputs(z), x).flatten(-len(self.shape)).sum(-1)
@@ -372,8 +415,15 @@ def _latent(config: Config) -> DiagonalNormal | BernoulliLatent | CategoricalLat
     return (FullNormal if config.covariance == "full" else DiagonalNormal)(config.latent_dim)
 
 
+def _likelihood(config: Config, shape: torch.Size, levels: int) -> Likelihood:
+    if config.likelihood == "autoregressive":
+        return TokenLikelihood(shape, levels, str(config.network), config.hidden)
+    return LIKELIHOODS[str(config.likelihood)](shape, levels)
+
+
 def _decided(config: Config) -> Config:
     """With every choice made that a default leaves open."""
+    config = replace(config, network=config.network or ("gru" if config.likelihood == "autoregressive" else "mlp"))
     if config.objective != "elbo":
         return replace(config, samples=config.samples or _SEVERAL)
     estimator = config.estimator or DEFAULTS[config.latent]

@@ -32,6 +32,11 @@ class Likelihood(nn.Module):
         self.shape = shape
         self.levels = levels
 
+    @property
+    def outputs(self) -> torch.Size:
+        """The shape of the outputs for one datum."""
+        return torch.Size(self.prefix + tuple(self.shape))
+
     def forward(self, h: Tensor) -> Distribution:
         raise NotImplementedError
 

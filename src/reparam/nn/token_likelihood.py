@@ -163,7 +163,10 @@ class TokenLikelihood(Likelihood):
         super().__init__(shape, levels)
         kind = RecurrentDecoder if network == "gru" else TransformerDecoder
         self.decoder = kind(levels, shape[0], hidden)
-        self.outputs = torch.Size([self.decoder.features])
+
+    @property
+    def outputs(self) -> torch.Size:
+        return torch.Size([self.decoder.features])
 
     def forward(self, h: Tensor) -> Distribution:
         return Sequences(self.decoder, h, validate_args=False)
