@@ -15,9 +15,11 @@ from reparam.models.diffusion_config import SCHEDULES, Config, Sampling
 from reparam.models.diffusion_evaluation import Evaluation, evaluate
 from reparam.nn.denoiser import ConditionalNetwork
 from reparam.nn.flow_ode import log_likelihood
-from reparam.nn.noising import PREDICTIONS, VP, Denoise, as_denoiser
+from reparam.nn.labels import Label, Labels
+from reparam.nn.noising import PREDICTIONS, VP, Denoise, Schedule, as_denoiser, spread
 from reparam.nn.repaint import repaint
-from reparam.nn.samplers import METHODS, chain, start
+from reparam.nn.samplers import METHODS, State, chain, start
+from reparam.nn.units import Units
 from reparam.noise import UNIFORM, Noise, Sobol, Source
 from reparam.objectives.denoising import WEIGHTINGS, Bound, denoising, diffusion_bound
 from reparam.training import Loss, Monitor
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "Diffusion", "Evaluation", "Sampling"]
 
-Label = str | Sequence[str] | Tensor | None
+_Options = Sampling  # inside the class, the name is that of its attribute
 
 # Images of more places than this get a coarser scale more, and fewer channels at the finest.
 _SMALL = 400
@@ -42,7 +44,7 @@ class Diffusion(nn.Module):
 
         z = alpha(l) x + sigma(l) eps,   eps ~ N(0, I),
 
-    and the network is trained to estimate x from z, l and perhaps the label of x: the loss is the weighted squared error at times
+    and the network is trained to estimate x from z, l and perhaps the label of x: the loss is the weighted squared error, at times
     that are spread evenly over the batch. Batches and samples are in the units of the data, N + shape: 0 and 1, counts 0..levels,
     or reals.
 
@@ -74,9 +76,6 @@ class Diffusion(nn.Module):
 
     monitor: ClassVar[Monitor] = Monitor("loss", "denoising loss", higher=False)
     Sampling: ClassVar[type[Sampling]] = Sampling
-    shift: Tensor
-    scale: Tensor
-    frequencies: Tensor
 
     def __init__(
         self,
@@ -91,30 +90,23 @@ class Diffusion(nn.Module):
             raise BadInputError("a diffusion model takes numbers, and the data are texts: use vae")
         if config.conditional and not classes:
             raise BadInputError("conditional=True, and the data have no labels: name their column or array (label=..., --label)")
-        if config.conditional is None:
-            config = replace(config, conditional=bool(classes))
-        self.config = config = _decided(config, tuple(shape))
+        self.config = config = _decided(config, tuple(shape), conditional=bool(classes))
         self.shape = torch.Size(shape)
-        self.values, self.levels = values, 1 if values == "binary" else levels
-        if values == "counts" and levels is None:
-            raise BadInputError("values='counts' are 0..levels: give levels, or take values='real'")
-        self.classes = tuple(map(str, classes or ())) if config.conditional else ()
-        # Counts have a unit in common; each column of a table of reals has its own, and each channel of a signal or an image.
-        grain = (shape[0], *(1 for _ in shape[1:])) if len(shape) > 1 or values == "real" else (1,)
-        self.register_buffer("shift", torch.zeros(grain))
-        self.register_buffer("scale", torch.ones(grain))
-        self.register_buffer("frequencies", torch.full((len(self.classes),), 1 / max(1, len(self.classes))))
-        widths = config.hidden if config.network == "mlp" else config.channels or ()
+        self.units = Units(shape, values, levels)
+        self.labels = Labels(classes if config.conditional and classes else ())
         self.network = ConditionalNetwork(
-            str(config.network), self.shape, widths, classes=len(self.classes), dropout=config.dropout
+            str(config.network),
+            shape,
+            config.hidden if config.network == "mlp" else config.channels or (),
+            classes=len(self.labels),
+            dropout=config.dropout,
         )
         self.training_schedule, self.schedule = SCHEDULES[config.schedule]
-        self._prediction = PREDICTIONS[config.prediction]()
         self._values_seen = False
 
     @classmethod
     def for_data(cls, config: Config, data: Data) -> Diffusion:
-        """A model for a data set: its shape, its scaling, and its labels unless `conditional` says otherwise.
+        """A model for a data set: its shape, its units, and its labels unless `conditional` says otherwise.
 
         Pass the training rows only: the statistics become part of the model, and are saved with its weights.
 
@@ -122,10 +114,9 @@ class Diffusion(nn.Module):
             BadInputError: when the settings do not fit the data.
         """
         model = cls(config, data.shape, data.values, data.levels, data.classes)
-        model.fit_scaling(data.x)
+        model.units.fit(data.x)
         if model.classes:
-            counts = torch.bincount(data.places, minlength=len(model.classes))
-            model.frequencies.copy_(counts / counts.sum())
+            model.labels.fit(data.places)
         return model
 
     @classmethod
@@ -133,14 +124,10 @@ class Diffusion(nn.Module):
         """The model whose weights a run has, from what the run remembers of its data."""
         return cls(config, tuple(data["shape"]), data["values"], data["levels"], data["classes"])
 
-    @torch.no_grad()
-    def fit_scaling(self, x: Tensor) -> None:
-        """Take from training data the mean and the standard deviation that make them of the order of one."""
-        self._check(x, values=True)
-        x = x.double().reshape(-1, 1) if self.shift.numel() == 1 else x.double()  # in double, because the sums run over all data
-        std, mean = torch.std_mean(x, [0, *range(2, x.dim())], correction=0)
-        self.shift.copy_(mean.reshape(self.shift.shape))
-        self.scale.copy_(torch.where(std > 0, std, 1.0).reshape(self.scale.shape))  # a constant column keeps its unit
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels that the model knows."""
+        return self.labels.names
 
     def inputs(self, data: Data) -> Tensor | tuple[Tensor, Tensor]:
         """What `loss` and `evaluate` take of a data set: its data, for a conditional model with the places of their labels.
@@ -150,20 +137,7 @@ class Diffusion(nn.Module):
         """
         if not self.classes or data.classes is None:
             return data.x
-        if data.classes == self.classes:
-            return data.x, data.places
-        return data.x, self.places(data.classes)[data.places]
-
-    def places(self, names: Sequence[str]) -> Tensor:
-        """The places of labels in `classes`, from their names.
-
-        Raises:
-            BadInputError: for a name that is not among them.
-        """
-        for name in names:
-            if name not in self.classes:
-                raise BadInputError(f"label {name!r} is none of those of this model: give one of {', '.join(self.classes)}")
-        return torch.tensor([self.classes.index(name) for name in names], device=self.shift.device)
+        return data.x, self.labels.places(data.classes).to(data.x.device)[data.places]
 
     # Training.
 
@@ -173,16 +147,16 @@ class Diffusion(nn.Module):
     def loss(self, batch: Tensor | tuple[Tensor, Tensor], source: Source | None = None) -> Loss:
         """The denoising loss of a batch: the weighted squared error of the estimate of x, at one time for each datum.
 
-        In evaluation at several times for each datum, so that the validation loss tells epochs apart, and with all labels.
+        In evaluation it is at several times for each datum, so that the validation loss tells epochs apart, and no label is hidden.
 
         Args:
-            batch: data, N + shape; or data and the places of their labels in `classes`, N integers. Data without labels train
-                a conditional model on the law of all data.
+            batch: data, N + shape; or data and the places of their labels in `classes`, N integers. A conditional model takes data
+                without labels as data whose labels are unknown.
             source: of the times, the noise, and the labels that are hidden.
 
         Returns:
-            `total`, to minimise, and the same as its part "loss": a mean over the batch, for each value of a datum. The
-            network that says nothing has a loss of about 1 with the weighting "v".
+            `total`, to minimise, and the same as its part "loss": a mean over the batch and over the values of a datum. With the
+            weighting of what the network predicts it is about 1 before training.
 
         Raises:
             ValueError: for a batch of another shape; and, in evaluation and for the first batch, for values that are not the
@@ -190,53 +164,48 @@ class Diffusion(nn.Module):
         """
         x, label = batch if isinstance(batch, tuple) else (batch, None)
         first = not (self.training and self._values_seen)
-        self._check(x, values=first and not torch.compiler.is_compiling())
+        self.units.check(x, values=first and not torch.compiler.is_compiling())
         self._values_seen = True
-        x = self.standardise(x)
+        x = self.units.standardise(x)
         if not self.training:
             x = x.repeat(_VALIDATION_TIMES, *(1 for _ in self.shape))
             label = None if label is None else label.repeat(_VALIDATION_TIMES)
         elif label is not None and self.config.label_dropout:
             hidden = Noise(UNIFORM, torch.Size(), device=x.device).draw(len(x), source=source) < self.config.label_dropout
-            label = torch.where(hidden, len(self.classes), label)
-        weighting, times = WEIGHTINGS[self.config.weighting], self._times(source)
-        total = denoising(self.denoiser(label), x, self.training_schedule, weighting=weighting, times=times, source=source).mean()
+            label = torch.where(hidden, len(self.labels), label)
+        denoise = self.denoiser(label, schedule=self.training_schedule)
+        weighting, times = WEIGHTINGS[self.config.weighting], self._times(x.device, source)
+        total = denoising(denoise, x, self.training_schedule, weighting=weighting, times=times, source=source).mean()
         return Loss(total, {"loss": total.detach()})
 
-    def _times(self, source: Source | None) -> Source | None:
-        """The source of times: as seeded by the one of noise, so that a step is a function of it alone."""
-        if self.config.times == "independent":
-            return source
-        u = Noise(UNIFORM, torch.Size(), torch.float64, self.shift.device).draw(1, source=source)
-        return Sobol(seed=int(u.item() * 2**53))
-
-    def standardise(self, x: Tensor) -> Tensor:
-        """Data in the units of the model: of zero mean and unit variance over the training data."""
-        return (x.to(self.shift.dtype) - self.shift) / self.scale
-
-    def in_units(self, x: Tensor) -> Tensor:
-        """Data in their own units, as reals: the inverse of `standardise`."""
-        return self.shift + self.scale * x
-
-    def denoiser(self, label: Tensor | None = None, guidance: float = 1.0) -> Denoise:
+    def denoiser(self, label: Tensor | None = None, guidance: float = 1.0, schedule: Schedule | None = None) -> Denoise:
         """`denoise(z, log_snr)`: the estimate of standardised data from their noisy state, for data of these labels.
 
         Args:
-            label: places in `classes`, (N,); None where the label is unknown.
+            label: places in `classes`, (N,), where `len(classes)` stands for an unknown label; None when all are unknown.
             guidance: the estimate is `D + guidance (D_label - D)`, with the estimates of an unknown label D and of the label
                 D_label: 1 is the plain one, 0 ignores the label, more exaggerates what sets the label apart.
+            schedule: whose states it takes; by default that of sampling.
         """
-        if label is None or guidance == 1:
-            return as_denoiser(lambda z, log_snr: self.network(z, log_snr, label), self._prediction, self.schedule)
-        unknown = torch.full_like(label, len(self.classes))
+        prediction, schedule = PREDICTIONS[self.config.prediction](), schedule or self.schedule
 
-        def both(z: Tensor, log_snr: Tensor) -> Tensor:
-            n = len(z)
-            out = self.network(torch.cat([z, z]), torch.cat([log_snr, log_snr]), torch.cat([unknown, label]))
-            # What a network predicts and the estimate of x are affine in each other: guiding one guides the other.
-            return torch.lerp(out[:n], out[n:], guidance)
+        def guided(z: Tensor, log_snr: Tensor) -> Tensor:
+            if label is None or guidance == 1:
+                return self.network(z, log_snr, label)  # type: ignore[no-any-return]
+            both = torch.cat([torch.full_like(label, len(self.labels)), label])
+            out = self.network(torch.cat([z, z]), torch.cat([log_snr, log_snr]), both)
+            # What a network predicts and the estimate of x are affine in each other: to guide one is to guide the other.
+            plain, told = out.chunk(2)
+            return torch.lerp(plain, told, guidance)
 
-        return as_denoiser(both, self._prediction, self.schedule)
+        return as_denoiser(guided, prediction, schedule)
+
+    def _times(self, device: torch.device, source: Source | None) -> Source | None:
+        """The source of times: points of low discrepancy are seeded by the noise, so that a step is a function of that alone."""
+        if self.config.times == "independent":
+            return source
+        u = Noise(UNIFORM, torch.Size(), torch.float64, device).draw(1, source=source)
+        return Sobol(seed=int(u.item() * 2**53))
 
     # Sampling.
 
@@ -248,24 +217,24 @@ class Diffusion(nn.Module):
         *,
         label: Label = None,
         guidance: float = 1.0,
-        sampler: str = "ddim",
-        steps: int = 50,
+        sampler: str = "ddpm",
+        steps: int = 100,
     ) -> Tensor:
         """`n` data from the model, in the units of the data: counts are whole numbers 0..levels.
 
         Args:
             n: how many.
             source: of the noise.
-            label: the name of a class, n names, or n places in `classes`. By default each datum draws one, as often as the
-                training data have it.
+            label: the name of a class, n names, or n places in `classes`. By default each datum draws one, as often as it comes in
+                the training data.
             guidance: as `denoiser` has it.
             sampler: ddpm, ddim or heun.
-            steps: of the chain, each asks the network once; a step of heun twice.
+            steps: of the chain; each asks the network once, of heun twice.
 
         Raises:
             BadInputError: for options that the model cannot follow.
         """
-        return self._rounded(self.rsample(n, source, label=label, guidance=guidance, sampler=sampler, steps=steps))
+        return self.units.rounded(self.rsample(n, source, label=label, guidance=guidance, sampler=sampler, steps=steps))
 
     def rsample(
         self,
@@ -274,8 +243,8 @@ class Diffusion(nn.Module):
         *,
         label: Label = None,
         guidance: float = 1.0,
-        sampler: str = "ddim",
-        steps: int = 50,
+        sampler: str = "ddpm",
+        steps: int = 100,
     ) -> Tensor:
         """As `sample`, differentiable in the parameters through all steps of the chain; counts are not rounded.
 
@@ -289,66 +258,40 @@ class Diffusion(nn.Module):
             >>> all(p.grad is not None for p in model.parameters())
             True
         """
-        *_, last = self._chain(n, source, label, guidance, sampler, steps)
-        return self.in_units(last)
+        *_, last = self._chain(n, source, label, Sampling(None, guidance, sampler, steps))  # type: ignore[arg-type]
+        return self.units.restore(last.x)
 
     @torch.no_grad()
-    def trajectory(self, n: int, source: Source | None = None, *, frames: int = 8, **options: Any) -> Tensor:
-        """What the model makes of its noise on the way: frames x n + shape, the last of them the samples.
+    def trajectory(self, n: int, source: Source | None = None, *, frames: int = 8, label: Label = None, **options: Any) -> Tensor:
+        """What the model makes of its noise on the way: frames x n + shape, in the units of the data, the last of them samples.
 
         Args:
             n: how many data.
             source: of the noise.
-            frames: how many states are shown, of those of the chain, evenly.
-            options: those of `sample`.
+            frames: how many of the states of the chain are shown, evenly.
+            label: as `sample` has it.
+            options: the other ones of `sample`.
         """
-        options = {"label": None, "guidance": 1.0, "sampler": "ddim", "steps": 50} | options
-        states = list(self._chain(n, source, noisy=True, **options))
-        shown = torch.linspace(0, len(states) - 1, min(frames, len(states))).round().long().tolist()
-        return torch.stack([self.in_units(states[i]) for i in shown])
+        *states, last = self._chain(n, source, label, Sampling(**options))
+        noisy = [state.z / spread(self.schedule, state.log_snr) for state in states]
+        shown = torch.linspace(0, len(states), min(frames, len(states) + 1)).round().long().tolist()
+        return torch.stack([self.units.restore([*noisy, last.x][i]) for i in shown])
 
-    def _chain(
-        self,
-        n: int,
-        source: Source | None,
-        label: Label,
-        guidance: float,
-        sampler: str,
-        steps: int,
-        noisy: bool = False,
-    ) -> Iterator[Tensor]:
-        """The estimates of the data at each step of a chain; or the states, at unit scale, and the estimate of the last one."""
-        Sampling(None, guidance, sampler, steps)  # type: ignore[arg-type]
-        place = self._place(n, label, guidance)
+    def _chain(self, n: int, source: Source | None, label: Label, options: _Options) -> Iterator[State]:
+        place = self._place(n, label, options.guidance)
         if place is None and self.classes:
-            u = Noise(UNIFORM, torch.Size(), torch.float64, self.shift.device).draw(n, source=source)
-            place = torch.searchsorted(self.frequencies.double().cumsum(0), u).clamp(max=len(self.classes) - 1)
-        z = start((n, *self.shape), self.schedule, source=source, dtype=self.shift.dtype, device=self.shift.device)
-        states = chain(self.denoiser(place, guidance), z, self.schedule, method=METHODS[sampler], steps=steps, source=source)
-        for i, state in enumerate(states):
-            if noisy and i < steps - 1:
-                yield state.z / torch.hypot(self.schedule.alpha(state.log_snr), self.schedule.sigma(state.log_snr))
-            else:
-                yield state.x
+            place = self.labels.draw(n, source)
+        like = self.units.shift
+        z = start((n, *self.shape), self.schedule, source=source, dtype=like.dtype, device=like.device)
+        denoise, method = self.denoiser(place, options.guidance), METHODS[options.sampler]
+        return chain(denoise, z, self.schedule, method=method, steps=options.steps, source=source)
 
-    def _place(self, n: int, label: Label, guidance: float = 1.0) -> Tensor | None:
-        """Labels as places in `classes`, (n,); None where none was given."""
-        if not self.classes and (label is not None or guidance != 1):
-            option = f"label={label!r}" if label is not None else f"guidance={guidance:g}"
+    def _place(self, n: int, label: Label, guidance: float) -> Tensor | None:
+        if not self.classes and guidance != 1:
             raise BadInputError(
-                f"{option}, and this model was trained without labels: leave it out, or train on data with labels, conditional=True"
+                f"guidance={guidance:g}, and this model was trained without labels: leave it out, or train on data with labels"
             )
-        if label is None:
-            return None
-        if isinstance(label, Tensor):
-            if label.is_floating_point() or (label.numel() and not (label.min() >= 0 and label.max() < len(self.classes))):
-                raise BadInputError(f"labels as a tensor are places in classes, whole numbers 0..{len(self.classes) - 1}")
-            place = label.to(self.shift.device)
-        else:
-            place = self.places([label] * n if isinstance(label, str) else label)
-        if place.shape != (n,):
-            raise BadInputError(f"{tuple(place.shape)} labels were given for {n} data: give one name, or one label for each datum")
-        return place
+        return self.labels.given(label, n)
 
     @torch.no_grad()
     def impute(
@@ -369,8 +312,8 @@ class Diffusion(nn.Module):
             mask: of the shape of x, true where a value is known: these come back as they are.
             source: of the noise.
             label: as `sample` has it; by default unknown.
-            guidance: as `sample` has it, towards a label that is given.
-            steps: of the chain.
+            guidance: as `denoiser` has it, towards a label that is given.
+            steps: of the chain, at least 2.
             repeats: of each step: more bring what is drawn and what is known to agree better.
 
         Raises:
@@ -391,62 +334,57 @@ class Diffusion(nn.Module):
         Sampling(None, guidance, "ddpm", steps)
         for name, value, least in (("steps", steps, 2), ("repeats", repeats, 1)):
             if value < least:
-                raise BadInputError(f"{name} is {value}: give at least {least}")
+                raise BadInputError(f"{name}={value}: give at least {least}")
         if mask.dtype != torch.bool or mask.shape != x.shape:
             raise ValueError(f"the mask is {mask.dtype} of shape {tuple(mask.shape)}: booleans of the shape of x are wanted")
-        some = torch.where(mask, x, self._rounded(self.shift).to(x.device, x.dtype))
-        self._check(some, values=True)
-        place = self._place(len(x), label, guidance)
+        known = torch.where(mask, x, 0)
+        self.units.check(known, values=True)
         z = repaint(
-            self.denoiser(place, guidance),
-            self.standardise(some),
+            self.denoiser(self._place(len(x), label, guidance), guidance),
+            self.units.standardise(known),
             mask,
             self.schedule,
             steps=steps,
             repeats=repeats,
             source=source,
         )
-        return torch.where(mask, x, self._rounded(self.in_units(z)).to(x.dtype))
+        return torch.where(mask, x, self.units.rounded(self.units.restore(z)).to(x.dtype))
 
     # How well the model explains data.
 
-    def bound(self, x: Tensor, *, label: Tensor | None = None, k: int = 1, source: Source | None = None) -> Bound:
+    def bound(self, x: Tensor, *, label: Label = None, k: int = 1, source: Source | None = None) -> Bound:
         """An upper bound on `-log p(x)` of each datum and its terms, (N,) in nats, in the units of the data; differentiable.
 
-        For counts p(x) is a probability, for reals a density. The terms are those of the chain of infinitely many steps; their
-        expectations are estimated from `k` noises for each datum.
+        For counts p(x) is a probability, for reals a density. The terms are those of a chain of infinitely many steps; their
+        expectations are estimated from `k` times and noises for each datum.
 
         Args:
             x: data, N + shape.
-            label: places in `classes`, (N,), for p(x | label).
-            k: noises for each datum.
-            source: of the times and the noise.
+            label: as `sample` has it, for p(x | label); by default unknown.
+            k: times and noises for each datum.
+            source: of these.
 
         Source: Kingma et al., arXiv:2107.00630.
         """
-        self._check(x, values=True)
-        lattice = None
-        if self.levels is not None:
-            counts = torch.arange(self.levels + 1, dtype=self.shift.dtype, device=self.shift.device)
-            lattice = self.standardise(counts.reshape(-1, *(1 for _ in self.shape)))
-        # Its expectation depends on the ends of a schedule alone, its variance is small where log-SNRs are even.
+        self.units.check(x, values=True)
+        place = self._place(len(x), label, 1.0)
+        # The expectation depends on the ends of the schedule alone, and its estimate varies least where log-SNRs are even.
         high, low = self.schedule.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-        even = VP("uniform", low=low, high=high)
-        denoise = as_denoiser(lambda z, log_snr: self.network(z, log_snr, place), self._prediction, even)
-        place = None if label is None else label.repeat(k)
-        found = diffusion_bound(denoise, self.standardise(x), even, lattice=lattice, n=k, times=self._times(source), source=source)
+        even, lattice = VP("uniform", low=low, high=high), self.units.lattice
+        denoise = self.denoiser(None if place is None else place.repeat(k), schedule=even)
+        z, times = self.units.standardise(x), self._times(x.device, source)
+        found = diffusion_bound(denoise, z, even, lattice=lattice, n=k, times=times, source=source)
         if lattice is not None:
             return found
-        return found._replace(total=found.total + self._log_scale, reconstruction=found.reconstruction + self._log_scale)
+        more = self.units.log_scale
+        return found._replace(total=found.total + more, reconstruction=found.reconstruction + more)
 
-    def log_prob(
-        self, x: Tensor, *, label: Tensor | None = None, probes: int | None = None, source: Source | None = None
-    ) -> Tensor:
+    def log_prob(self, x: Tensor, *, label: Label = None, probes: int | None = None, source: Source | None = None) -> Tensor:
         """The log-density of each datum, (N,) in nats and in the units of the data, by the probability-flow ODE; differentiable.
 
         Args:
             x: data, N + shape, of reals.
-            label: places in `classes`, (N,), for log p(x | label).
+            label: as `sample` has it, for log p(x | label); by default unknown.
             probes: random directions for an estimate of the trace of the ODE; by default it is exact for up to 16 values a datum.
             source: of the probes.
 
@@ -455,45 +393,20 @@ class Diffusion(nn.Module):
 
         Source: Song et al., arXiv:2011.13456; Grathwohl et al., arXiv:1810.01367.
         """
-        if self.levels is not None:
-            raise BadInputError(f"log_prob is of reals, and this model is of {self.values}: use bound")
-        self._check(x, values=True)
-        z = self.standardise(x)
-        return log_likelihood(self.denoiser(label), z, self.schedule, probes=probes, source=source) - self._log_scale
+        if self.units.levels is not None:
+            raise BadInputError(f"log_prob is of reals, and this model is of counts 0..{self.units.levels}: use bound")
+        self.units.check(x, values=True)
+        denoise, z = self.denoiser(self._place(len(x), label, 1.0)), self.units.standardise(x)
+        return log_likelihood(denoise, z, self.schedule, probes=probes, source=source) - self.units.log_scale
 
     def evaluate(
         self, inputs: Tensor | tuple[Tensor, Tensor], *, k: int, source: Source | None = None, batch_size: int = 128
     ) -> Evaluation:
-        """What the model is worth on data: `inputs(data)`, with `k` noises for each datum."""
+        """What the model is worth on data: `inputs(data)`, with `k` times and noises for each datum."""
         return evaluate(self, inputs, k=k, source=source, batch_size=batch_size)
 
-    @property
-    def _log_scale(self) -> Tensor:
-        return self.scale.log().expand(self.shape).sum()
 
-    def _check(self, x: Tensor, *, values: bool = False) -> None:
-        if x.dim() == 0 or x.shape[1:] != self.shape:
-            raise ValueError(f"the batch has shape {tuple(x.shape)}: this model takes N x {' x '.join(map(str, self.shape))}")
-        if x.is_complex():
-            raise TypeError(f"the batch is {x.dtype}: give real numbers")
-        if not values or not x.numel():
-            return
-        if not x.isfinite().all():
-            raise ValueError("the batch has NaN or infinite values: drop or fill them (`reparam impute` fills by a trained model)")
-        if self.levels is not None and not (x.min() >= 0 and x.max() <= self.levels and (x == x.round()).all()):
-            wanted = "0 and 1" if self.levels == 1 else f"counts 0..{self.levels}"
-            raise ValueError(
-                f"the batch has values from {x.min():g} to {x.max():g}, this model is of {wanted}: give data in those units"
-            )
-
-    def _rounded(self, x: Tensor) -> Tensor:
-        return x if self.levels is None else x.round().clamp(0, self.levels)
-
-    def extra_repr(self) -> str:
-        return f"shape={tuple(self.shape)}, values={self.values}, levels={self.levels}, classes={len(self.classes)}"
-
-
-def _decided(config: Config, shape: tuple[int, ...]) -> Config:
+def _decided(config: Config, shape: tuple[int, ...], conditional: bool) -> Config:
     """With every choice made that a default leaves to the data."""
     network = config.network or ("mlp" if len(shape) == 1 else "unet")
     channels = config.channels
@@ -501,4 +414,5 @@ def _decided(config: Config, shape: tuple[int, ...]) -> Config:
         places = shape[-1:] if network == "signal" or len(shape) == 1 else shape[1:]
         channels = (128, 128, 128) if network == "signal" else (32, 64) if math.prod(places) <= _SMALL else (16, 32, 64)
         channels = channels[: 1 + (max(places) - 1).bit_length()]
-    return replace(config, network=network, channels=channels)
+    conditional = conditional if config.conditional is None else config.conditional
+    return replace(config, network=network, channels=channels, conditional=conditional)

@@ -89,8 +89,8 @@ class Sampling:
 
     label: str | None = None
     guidance: float = 1.0
-    sampler: Literal["ddpm", "ddim", "heun"] = "ddim"
-    steps: int = 50
+    sampler: Literal["ddpm", "ddim", "heun"] = "ddpm"
+    steps: int = 100
 
     def __post_init__(self) -> None:
         if self.sampler not in METHODS:

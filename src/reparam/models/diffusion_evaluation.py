@@ -114,7 +114,7 @@ def evaluate(
         shares = [k // rounds + (r < k % rounds) for r in range(rounds)]
         sums = [torch.stack(model.bound(x, label=label, k=share, source=source)).double() * share for share in shares if share]
         terms.append(torch.stack(sums).sum(0) / k)
-        if model.levels is None and model.shape.numel() <= _FEW:
+        if model.units.levels is None and model.shape.numel() <= _FEW:
             densities.append(-model.log_prob(x, label=label, source=source).double())
     bounds = torch.cat(terms, 1)
     total, prior, reconstruction, diffusion = bounds.mean(1).tolist()
