@@ -26,6 +26,7 @@ _COMMANDS = {
     "sample": "new data from a run's model",
     "reconstruct": "data, and what a run's model makes of them",
     "encode": "the latents of data, as a table",
+    "interpolate": "the way between two texts, through the latents of a run's model",
     "impute": "fill in what is missing of data, by a run's model that can",
     "report": "the page of pictures of a run",
     "list": "the models there are, and what to expect of them",

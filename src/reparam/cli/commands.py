@@ -223,6 +223,22 @@ def encode(
     print(path)
 
 
+def interpolate(run: str, a: str, b: str, steps: int = 8, output: str | None = None, checkpoint: Checkpoint = "best") -> None:
+    """The way from one text to another, through the latents of a run's model.
+
+    Args:
+        run: the run's directory.
+        a: the text to begin with.
+        b: the text to end with.
+        steps: texts in all; the first and the last are what the model makes of the two.
+        output: .txt file to write; by default they are printed.
+        checkpoint: the weights with the best validation score, or the last.
+    """
+    from reparam.cli.interpolate import run as interpolated
+
+    interpolated(run, a, b, steps, output, checkpoint)
+
+
 def impute(
     run: str,
     data: str = "",
@@ -328,6 +344,7 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "reconstruct": reconstruct,
     "encode": encode,
+    "interpolate": interpolate,
     "impute": impute,
     "report": report,
     "list": models,
