@@ -102,7 +102,7 @@ class TextCodec:
         return x
 
     def decode(self, x: Tensor) -> list[str]:
-        """Codes, N x any length, to N texts, each up to its first 0; bytes that are no UTF-8 become U+FFFD.
+        """Codes, N x any length, to N texts, each up to its first 0; bytes that are no UTF-8, or end a line, become U+FFFD.
 
         Raises:
             BadInputError: for a code that is none.

@@ -7,9 +7,11 @@ code where it must not see what it wrote itself (word dropout): the code is its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from reparam.errors import BadInputError
@@ -50,8 +52,7 @@ class SequenceEncoder(nn.Module):
         width, layers = _width(hidden)
         recurrent = network == "gru"
         self.embedding = nn.Embedding(codes + 1, min(_EMBEDDING, width) if recurrent else width)
-        gru = nn.GRU(self.embedding.embedding_dim, width, layers, batch_first=True) if recurrent else None
-        self.body = gru or _transformer(width, layers)
+        self.body = Recurrent(self.embedding.embedding_dim, width, layers) if recurrent else _transformer(width, layers)
         self.place = None if recurrent else nn.Parameter(0.1 * torch.randn(length, width))
         self.head = nn.Linear(width, features)
         nn.init.xavier_uniform_(self.head.weight, 0.1)  # a posterior near the prior, at first
@@ -66,10 +67,65 @@ class SequenceEncoder(nn.Module):
         x = x[:, : int(sizes.max())]
         shown = _shown(sizes, x.shape[1])
         if self.place is None:
-            h = _run(self.body, self.embedding(x), sizes, None)
+            h = self.body(self.embedding(x), sizes)
         else:
-            h = self.body(self.embedding(x) + self.place[: x.shape[1]], src_key_padding_mask=~shown)
+            h = _attended(self.body, self.embedding(x) + self.place[: x.shape[1]], src_key_padding_mask=~shown)
         return self.head(h.masked_fill(~shown[..., None], -torch.inf).amax(1))  # type: ignore[no-any-return]
+
+
+class Recurrent(nn.Module):
+    """Layers of gated recurrent units, over sequences of different sizes, none of which is gone on with behind its end.
+
+        r, u = sigmoid(A x_t + B h_(t-1)),    n = tanh(C x_t + r * D h_(t-1)),    h_t = (1 - u) n + u h_(t-1)
+
+    This is torch's GRU, whose derivative on packed sequences takes time that grows with the square of their length.
+
+    Args:
+        inputs: width of the inputs.
+        width: of each layer.
+        layers: how many.
+
+    Source: Cho et al., arXiv:1406.1078.
+    """
+
+    def __init__(self, inputs: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.width = width
+        self.seen = nn.ModuleList(nn.Linear(width if i else inputs, 3 * width) for i in range(layers))
+        self.kept = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(layers))
+
+    def forward(self, x: Tensor, sizes: Tensor, state: Tensor | None = None) -> Tensor:
+        """The states at each place, N x T x width, of inputs N x T x inputs of so many places each.
+
+        They begin at zero, or at a state such as `step` takes.
+        """
+        packed = pack_padded_sequence(x, sizes.cpu(), batch_first=True, enforce_sorted=False)
+        order, rows = packed.sorted_indices, packed.batch_sizes.tolist()
+        values = packed.data  # by places, and of each place the longest sequences first
+        first = x.new_zeros(len(self.seen), len(x), self.width) if state is None else state
+        for seen, kept, h in zip(self.seen, self.kept, first[:, order].unbind(), strict=True):
+            states = []
+            for gates in seen(values).split(rows):
+                h = h[: len(gates)] if len(gates) < len(h) else h
+                h = _gated(gates, kept(h), h)
+                states.append(h)
+            values = torch.cat(states)
+        return pad_packed_sequence(packed._replace(data=values), batch_first=True)[0]
+
+    def step(self, x: Tensor, state: Tensor) -> Tensor:
+        """The next state, layers x N x width, that inputs N x inputs make of a state."""
+        states = []
+        for seen, kept, h in zip(self.seen, self.kept, state.unbind(), strict=True):
+            x = _gated(seen(x), kept(h), h)
+            states.append(x)
+        return torch.stack(states)
+
+
+def _gated(seen: Tensor, kept: Tensor, h: Tensor) -> Tensor:
+    width = h.shape[-1]
+    (both, new), (both_kept, new_kept) = (gates.split([2 * width, width], -1) for gates in (seen, kept))
+    r, u = torch.sigmoid(both + both_kept).split(width, -1)
+    return torch.lerp(torch.tanh(torch.addcmul(new, r, new_kept)), h.to(new.dtype), u)
 
 
 class Decoder(nn.Module):
@@ -114,7 +170,7 @@ class RecurrentDecoder(Decoder):
     Raises:
         BadInputError: for widths that do not fit.
 
-    Source: Bowman et al., arXiv:1511.06349; Cho et al., arXiv:1406.1078.
+    Source: Bowman et al., arXiv:1511.06349.
     """
 
     def __init__(self, codes: int, length: int, hidden: Sequence[int]) -> None:
@@ -123,25 +179,25 @@ class RecurrentDecoder(Decoder):
         self.length, self.features = length, min(_EMBEDDING, width)
         self.embedding = nn.Embedding(codes + 2, self.features)  # 0 stands for the beginning, the last one for a hidden code
         self.first = nn.Linear(self.features, self.layers * width)
-        self.gru = nn.GRU(self.features, width, self.layers, batch_first=True)
+        self.body = Recurrent(self.features, width, self.layers)
         self.head = _head(width, codes)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         sizes = _places(x)
         before = _before(x, self.embedding.num_embeddings - 1)[:, : int(sizes.max())]
-        h = _run(self.gru, self.embedding(before) + context[:, None], sizes, self._first(context))
+        h = self.body(self.embedding(before) + context[:, None], sizes, self._first(context))
         return self.head(h[_shown(sizes, h.shape[1])])  # type: ignore[no-any-return]
 
     def begin(self, context: Tensor) -> tuple[Tensor, Tensor]:
         return self.proceed(torch.zeros(len(context), dtype=torch.int64, device=context.device), self._first(context), context)
 
     def proceed(self, code: Tensor, state: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        h, state = self.gru((self.embedding(code) + context)[:, None], state)
-        return self.head(h[:, 0]), state
+        state = self.body.step(self.embedding(code) + context, state)
+        return self.head(state[-1]), state
 
     def _first(self, context: Tensor) -> Tensor:
         h: Tensor = torch.tanh(self.first(context)).unflatten(1, (self.layers, -1))
-        return h.transpose(0, 1).contiguous()
+        return h.transpose(0, 1)
 
 
 class TransformerDecoder(Decoder):
@@ -184,7 +240,7 @@ class TransformerDecoder(Decoder):
         n = before.shape[1]
         later = torch.ones(n, n, dtype=torch.bool, device=before.device).triu(1)
         h = self.embedding(before) + self.place[:n] + context[:, None]
-        return self.body(h, mask=later, is_causal=True)  # type: ignore[no-any-return]
+        return _attended(self.body, h, mask=later, is_causal=True)
 
 
 def _width(hidden: Sequence[int]) -> tuple[int, int]:
@@ -202,17 +258,16 @@ def _transformer(width: int, layers: int) -> nn.Module:
     return nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
 
+def _attended(body: nn.Module, h: Tensor, **masks: Any) -> Tensor:
+    with sdpa_kernel(SDPBackend.MATH):  # the others are differentiable once, and REBAR asks for twice
+        return body(h, **masks)  # type: ignore[no-any-return]
+
+
 def _head(width: int, codes: int) -> nn.Linear:
     head = nn.Linear(width, codes + 1)
     nn.init.xavier_uniform_(head.weight, 0.1)  # at first each code as often as in the data, whatever came before
     nn.init.zeros_(head.bias)
     return head
-
-
-def _run(gru: nn.Module, inputs: Tensor, sizes: Tensor, state: Tensor | None) -> Tensor:
-    """The outputs of recurrent units, N x T x width, that make no step beyond the size of each sequence."""
-    packed = pack_padded_sequence(inputs, sizes.cpu(), batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(gru(packed, state)[0], batch_first=True)[0]
 
 
 def _places(x: Tensor) -> Tensor:
