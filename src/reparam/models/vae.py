@@ -14,15 +14,12 @@ from torch.distributions import Distribution
 from reparam.data.codec import codec_of
 from reparam.errors import BadInputError
 from reparam.estimators import Estimator, Pathwise, expect
+from reparam.models import vae_parts
 from reparam.models.evaluation import Evaluation, evaluate
-from reparam.models.gradient import DEFAULTS, ESTIMATORS, Gradient
 from reparam.models.text_evaluation import of_texts
 from reparam.models.vae_config import OBJECTIVES, Config
-from reparam.nn.latent import BernoulliLatent, CategoricalLatent, DiagonalNormal, FullNormal, Posterior
-from reparam.nn.likelihood import LIKELIHOODS, Likelihood
-from reparam.nn.network import conv_decoder, conv_encoder, mlp
-from reparam.nn.sequence import SequenceEncoder
-from reparam.nn.token_likelihood import Sequences, TokenLikelihood
+from reparam.nn.latent import Posterior
+from reparam.nn.token_likelihood import Sequences
 from reparam.noise import UNIFORM, Source
 from reparam.paths import noise_like, rsample, sample
 from reparam.training import Loss
@@ -35,8 +32,6 @@ __all__ = ["VAE", "Config", "Sampling"]
 
 # The values that the widest layer may hold at once in `log_likelihood`: rows of importance samples are split to fit.
 _CHUNK = 2**22
-# Samples of an objective of several.
-_SEVERAL = 5
 
 
 @dataclass(frozen=True)
@@ -99,15 +94,15 @@ class VAE(nn.Module):
             raise BadInputError(f"likelihood={config.likelihood!r} is of counts 0..levels: give levels, or take 'gaussian'")
         if config.likelihood == "bernoulli" and levels not in (None, 1) and not config.binarize:
             raise BadInputError(f"likelihood='bernoulli' is of 0 and 1, not counts 0..{levels}: take 'binomial', or binarize=True")
-        self.config = config = _decided(config)
+        self.config = config = vae_parts.decided(config)
         self.shape = torch.Size(shape)
         self.levels = levels
-        self.likelihood = _likelihood(config, self.shape, (not config.binarize and levels) or 1)
+        self.likelihood = vae_parts.likelihood(config, self.shape, (not config.binarize and levels) or 1)
         self.texts = config.likelihood == "autoregressive"
         self.characters: tuple[int, ...] | None = None
-        self.latent = _latent(config)
-        self.gradient = _gradient(config, self.latent.event, math.prod(shape))
-        self.encoder, self.decoder = self._networks(config)
+        self.latent = vae_parts.latent(config)
+        self.gradient = vae_parts.gradient(config, self.latent.event, math.prod(shape))
+        self.encoder, self.decoder = vae_parts.networks(config, self.shape, self.latent, self.likelihood)
         self._values_seen = False
 
     @classmethod
@@ -347,24 +342,6 @@ class VAE(nn.Module):
     def _dtype(self) -> torch.dtype:
         return self.latent.origin.dtype
 
-    def _networks(self, config: Config) -> tuple[nn.Module, nn.Sequential]:
-        inputs, outputs = math.prod(self.shape), math.prod(self.likelihood.outputs)
-        hidden, mirrored = config.hidden, config.hidden[::-1]
-        if self.texts:
-            context = nn.Linear(self.latent.width, outputs)
-            nn.init.xavier_uniform_(context.weight)  # it is as loud as what stands for a code
-            return (
-                SequenceEncoder(str(config.network), self.likelihood.levels, inputs, hidden, self.latent.features),
-                nn.Sequential(context),
-            )
-        if config.network == "conv":
-            return (
-                conv_encoder(self.shape, config.channels, hidden, self.latent.features, config.activation),
-                conv_decoder(self.latent.width, mirrored, config.channels, self.shape, outputs // inputs, config.activation),
-            )
-        encoder = mlp((inputs, *hidden, self.latent.features), config.activation)
-        return encoder, mlp((self.latent.width, *mirrored, outputs), config.activation)
-
     def _check(self, x: Tensor, *, values: bool = False) -> None:
         if x.shape[1:] != self.shape or x.dim() == 0:
             raise ValueError(f"the batch has shape {tuple(x.shape)}: this model takes N x {' x '.join(map(str, self.shape))}")
@@ -405,41 +382,3 @@ class VAE(nn.Module):
 
     def _in_units(self, x: Tensor) -> Tensor:
         return x * self.levels if self.config.binarize and self.levels else x
-
-
-def _latent(config: Config) -> DiagonalNormal | BernoulliLatent | CategoricalLatent:
-    if config.latent == "bernoulli":
-        return BernoulliLatent(config.latent_dim)
-    if config.latent == "categorical":
-        return CategoricalLatent(config.latent_dim, config.categories)
-    return (FullNormal if config.covariance == "full" else DiagonalNormal)(config.latent_dim)
-
-
-def _likelihood(config: Config, shape: torch.Size, levels: int) -> Likelihood:
-    if config.likelihood == "autoregressive":
-        return TokenLikelihood(shape, levels, str(config.network), config.hidden)
-    return LIKELIHOODS[str(config.likelihood)](shape, levels)
-
-
-def _decided(config: Config) -> Config:
-    """With every choice made that a default leaves open."""
-    config = replace(config, network=config.network or ("gru" if config.likelihood == "autoregressive" else "mlp"))
-    if config.objective != "elbo":
-        return replace(config, samples=config.samples or _SEVERAL)
-    estimator = config.estimator or DEFAULTS[config.latent]
-    return replace(config, estimator=estimator, samples=config.samples or ESTIMATORS[estimator].rows)
-
-
-def _gradient(config: Config, event: torch.Size, inputs: int) -> Gradient | None:
-    """The estimator of the ELBO; one differentiable sample needs none, as its step is the one to be fast."""
-    if config.estimator is None or (config.estimator, config.samples) == ("pathwise", 1):
-        return None
-    return Gradient(
-        config.estimator,
-        event,
-        inputs,
-        samples=config.samples,
-        temperature=config.temperature,
-        floor=config.temperature_floor,
-        rate=config.temperature_rate,
-    )
