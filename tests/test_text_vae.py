@@ -201,7 +201,7 @@ def run(tmp_path_factory):
 
     home = tmp_path_factory.mktemp("text")
     (home / "lines.txt").write_text("\n".join(LINES * 2))
-    settings = "latent_dim=3 hidden=32 free_bits=0.3 learning_rate=0.02 batch_size=16 epochs=4 importance_samples=5 threads=1"
+    settings = "latent_dim=3 hidden=32 learning_rate=0.02 batch_size=16 epochs=4 importance_samples=5 threads=1"
     flags = [f"--{setting}" for setting in settings.split()]
     command = ["train", "vae", "--data", str(home / "lines.txt"), "--out", str(home / "run"), *flags]
     with warnings.catch_warnings():
@@ -218,7 +218,8 @@ def test_train_remembers_the_codec_and_the_choices(run):
     record = json.loads((run / "run.json").read_text())
     assert record["data"]["values"] == "tokens"
     assert record["data"]["codec"]["vocabulary"] == sorted(set("".join(LINES)))
-    assert (record["model"]["config"]["network"], record["model"]["config"]["likelihood"]) == ("gru", "autoregressive")
+    config = record["model"]["config"]
+    assert (config["network"], config["likelihood"], config["free_bits"]) == ("gru", "autoregressive", 0.25)
     with (run / "history.csv").open() as file:
         bounds = [float(row["validation/elbo"]) for row in csv.DictReader(file)]
     assert bounds[-1] > bounds[0] + 5
@@ -290,6 +291,22 @@ def test_what_is_refused_at_the_command_line(refused, run, tmp_path):
     refused(2, "line 2 is not UTF-8 at byte 5", "train", "vae", "--data", bad, "--out", tmp_path / "run")
     bad.write_bytes(b"\n\n")
     refused(2, "nothing but blank lines", "train", "vae", "--data", bad, "--out", tmp_path / "run")
+
+
+def test_pieces_of_words_and_a_transformer(cli, tmp_path):
+    text = tmp_path / "lines.txt"
+    text.write_text("\n".join(LINES))
+    settings = "tokens=bpe vocabulary=270 network=transformer hidden=32 latent_dim=2 epochs=1 importance_samples=2 threads=1"
+    flags = [f"--{setting}" for setting in settings.split()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code, out, error = cli("train", "vae", "--data", text, "--out", tmp_path / "run", *flags)
+    assert code == 0, error
+    assert re.search(r"lines of up to \d+ pieces, 270 different ones", out)
+    assert cli("sample", tmp_path / "run", "--n", "3", "--output", tmp_path / "s.txt")[0] == 0
+    assert len(lines_of(tmp_path / "s.txt")) == 3
+    code, out, error = cli("interpolate", tmp_path / "run", "the cat", "日本", "--steps", "2")
+    assert (code, len(out.removesuffix("\n").split("\n"))) == (0, 2), error
 
 
 def test_a_run_goes_on_bit_for_bit(cli, run, tmp_path):

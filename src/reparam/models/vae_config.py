@@ -56,7 +56,8 @@ class Config:
             autoregressive for texts. By default what the data's values call for.
         binarize: draw each element as 0 or 1, anew at each step, with the (scaled) datum as probability.
         beta: weight of the KL divergence in the loss; the reported ELBO keeps weight 1 (beta-VAE).
-        free_bits: nats a latent dimension may use in the batch mean at no cost in the loss (arXiv:1606.04934).
+        free_bits: nats a latent dimension may use in the batch mean at no cost in the loss (arXiv:1606.04934); by default none,
+            and a quarter for texts, whose decoders would rather do without latents.
         word_dropout: the share of its own codes that the decoder of a text is not shown in training, so that it asks the latents
             (arXiv:1511.06349).
     """
@@ -78,7 +79,7 @@ class Config:
     likelihood: Literal["bernoulli", "binomial", "categorical", "gaussian", "autoregressive"] | None = None
     binarize: bool = False
     beta: float = 1.0
-    free_bits: float = 0.0
+    free_bits: float | None = None
     word_dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -105,7 +106,7 @@ class Config:
         if self.temperature_rate and self.temperature_floor > self.temperature:
             raise BadInputError(f"temperature={self.temperature} falls, and temperature_floor={self.temperature_floor} is above it")
         for name in ("beta", "free_bits", "temperature_rate"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= (getattr(self, name) or 0.0) < math.inf:
                 raise BadInputError(f"{name}={getattr(self, name)}: give a finite number that is not negative")
         if self.binarize and self.likelihood not in (None, "bernoulli"):
             raise BadInputError(f"binarize=True is for likelihood='bernoulli', and {self.likelihood!r} was given: leave one out")

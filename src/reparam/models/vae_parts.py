@@ -22,11 +22,15 @@ Latent = DiagonalNormal | BernoulliLatent | CategoricalLatent
 
 # Samples of an objective of several.
 _SEVERAL = 5
+# Nats a latent of a text.
+_FREE_BITS = 0.25
 
 
 def decided(config: Config) -> Config:
     """With every choice made that a default leaves open."""
-    config = replace(config, network=config.network or ("gru" if config.likelihood == "autoregressive" else "mlp"))
+    texts = config.likelihood == "autoregressive"
+    free_bits = (_FREE_BITS if texts and config.objective == "elbo" else 0.0) if config.free_bits is None else config.free_bits
+    config = replace(config, network=config.network or ("gru" if texts else "mlp"), free_bits=free_bits)
     if config.objective != "elbo":
         return replace(config, samples=config.samples or _SEVERAL)
     estimator = config.estimator or DEFAULTS[config.latent]
