@@ -106,7 +106,9 @@ def test_long_lines(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "options", "message"),
     [
-        (b"", {}, "nothing but blank lines"),
+        (b"", {}, "is no text .it looks like an empty file.: give one text a line"),
+        (b"\x1f\x8b\x08rest", {}, "it looks like gzip: unpack it first"),
+        (b"<html><body>", {}, "it looks like an HTML page"),
         (b"\n \r\n\t\n", {}, "nothing but blank lines"),
         (b"fine\nnot \xff fine\n", {}, r"line 2 is not UTF-8 at byte 9 \(0xff\): save it as UTF-8"),
         (b"\xef\xbb\xbffine\nnot \xff fine\n", {}, r"line 2 is not UTF-8 at byte 12 \(0xff\)"),

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from reparam.data.check import check_room
+from reparam.data.check import TEXT, UNKNOWN, check_room, looks_like
 from reparam.data.dataset import Data
 from reparam.errors import BadInputError
 
@@ -236,7 +236,10 @@ def read_text(
     """
     title = repr(str(path))
     check_room(4 * path.stat().st_size, title)
-    numbered = [(i, line) for i, line in enumerate(_lines(path.read_bytes(), title), 1) if line.strip()]
+    raw = path.read_bytes()
+    if (came := looks_like(raw[:512])) not in (TEXT, UNKNOWN):
+        raise BadInputError(f"{title} is no text (it looks like {came}): give one text a line, in UTF-8")
+    numbered = [(i, line) for i, line in enumerate(_lines(raw, title), 1) if line.strip()]
     if not numbered:
         raise BadInputError(f"{title} has nothing but blank lines: give one text a line")
     lines, texts = zip(*numbered, strict=True)
