@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from reparam.data import DataWarning, from_tensor, load, split
+from reparam.data import DataWarning, from_dataset, from_tensor, load, split
 from reparam.data import check as check_module
 from reparam.data.codec import codec_of
 from reparam.errors import BadInputError
@@ -406,3 +406,55 @@ def test_tables_at_hand(name, shape, rows, classes):
     data = load(name)
     assert (len(data), tuple(data.shape), data.values, len(data.classes)) == (rows, shape, "real", classes)
     assert data.digest == load(name).digest
+
+
+# Data sets of torch.
+
+
+class Items:
+    def __init__(self, *items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+def test_from_a_dataset_of_torch():
+    x = torch.rand(6, 1, 4, 4)
+    assert torch.equal(from_dataset(Items(*x), name="images").x, x)
+    pairs = from_dataset(Items(*((one, f"kind {i % 2}") for i, one in enumerate(x.numpy()))), name="pairs")
+    assert pairs.classes == ("kind 0", "kind 1")
+    assert torch.equal(pairs.x, x)
+    counted = from_dataset(Items(*((one, i) for i, one in enumerate(torch.randint(0, 4, (6, 3))))), name="counts", levels=5)
+    assert (counted.values, counted.levels, counted.y.tolist()) == ("counts", 5, list(range(6)))
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ((), "is empty: at least one item"),
+        ((torch.zeros(2), torch.zeros(3)), r"item 1 of mine has shape \(3,\), the first \(2,\)"),
+        (("text",), "item 0 of mine is of str: a tensor or an array is wanted"),
+        (((torch.zeros(2), 1, 2),), "item 0 of mine has 3 parts"),
+        (((torch.ones(2), 1), torch.zeros(2)), "1 of the 2 items of mine have labels"),
+        ((torch.tensor([0.0, float("nan")]), torch.zeros(2)), "holds nan at index"),
+        ((np.array([None, 1]),), "item 0 of mine has no numbers"),
+    ],
+)
+def test_datasets_of_torch_that_cannot_be_used(items, message):
+    with pytest.raises(BadInputError, match=message):
+        from_dataset(Items(*items), name="mine")
+
+
+def test_a_dataset_of_torch_needs_a_length():
+    with pytest.raises(BadInputError, match="mine has no length"):
+        from_dataset(iter([torch.zeros(2)]), name="mine")
+
+
+def test_from_arrays():
+    data = from_tensor(np.array([[0.5, 1.0], [2.0, 3.0]]), np.array(["b", "a"]), name="arrays")
+    assert data.classes == ("a", "b")
+    assert data.y.tolist() == [1, 0]

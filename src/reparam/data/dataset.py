@@ -115,18 +115,18 @@ class Part(NamedTuple):
 
 
 def from_tensor(
-    x: Tensor,
-    y: Tensor | None = None,
+    x: Tensor | Array,
+    y: Tensor | Array | None = None,
     *,
     name: str,
     values: Values | None = None,
     levels: int | None = None,
 ) -> Data:
-    """A data set from tensors, with the checks that files get.
+    """A data set from tensors or arrays, with the checks that files get.
 
     Args:
         x: N + (D,) vectors, N + (H, W) or N + (C, H, W) or N + (H, W, C) images, of any real dtype.
-        y: N whole numbers.
+        y: N whole numbers, or in an array N texts.
         name: what reports call it.
         values: what the numbers are. None decides: only 0 and 1 are binary, whole numbers 0..255 are counts, others are real.
         levels: the largest possible count. None takes the largest value, or 255 for bytes above 16.
@@ -141,9 +141,16 @@ def from_tensor(
         >>> data.values, data.levels, data.scaling
         ('counts', 5, 'values are counts 0..5; the encoder sees x / 5')
     """
-    array = (x.float() if x.dtype in (torch.bfloat16, torch.float16) else x).detach().cpu().numpy()
-    labels = None if y is None else y.detach().cpu().numpy()
-    return assemble({"train": Part(array, labels, "the tensor")}, name=name, source=name, values=values, levels=levels)
+    array, labels = (given.detach().cpu() if isinstance(given, Tensor) else given for given in (x, y))
+    if isinstance(array, Tensor):
+        array = (array.float() if array.dtype in (torch.bfloat16, torch.float16) else array).numpy()
+    return assemble(
+        {"train": Part(np.asarray(array), None if labels is None else np.asarray(labels), "the tensor")},
+        name=name,
+        source=name,
+        values=values,
+        levels=levels,
+    )
 
 
 def assemble(
