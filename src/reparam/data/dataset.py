@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,8 +85,10 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the shapes and bytes of `x`, `y` and the source's own other sets, in hex."""
+        """SHA-256 of the shapes and bytes of `x`, `y` and the source's own other sets, and of the codec, in hex."""
         digest = hashlib.sha256()
+        if self.codec is not None:  # the same codes may stand for other texts
+            digest.update(json.dumps(self.codec.facts(), sort_keys=True).encode())
         for tensor in (self.x, self.y):
             if tensor is not None:
                 array = tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<"), order="C", copy=False)
