@@ -1,6 +1,7 @@
 """Gaussian mixtures of mean zero and unit variance in each element, whose densities, marginals and denoisers are known."""
 
 import math
+from functools import lru_cache
 
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
@@ -8,6 +9,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 import reparam as rp
 
 
+@lru_cache
 def mixture(dim, components=4, seed=0, dtype=torch.float64):
     g = torch.Generator().manual_seed(seed)
     w = torch.rand(components, generator=g, dtype=torch.float64) + 0.5
@@ -43,14 +45,22 @@ def posterior_variance(law, z, snr):
     return (share * (mean**2 + within)).sum(1) - (share * mean).sum(1) ** 2, log_p.logsumexp(1).exp()
 
 
-def mmse(law, log_snr):
-    """The least mean squared error at each log-SNR, of a law of one dimension, by the trapezoidal rule over z / alpha."""
+@lru_cache
+def mmse_table(law):
+    """The least mean squared error times the SNR at log-SNRs from -15 to 15, by the trapezoidal rule over z / alpha."""
+    log_snr = torch.linspace(-15, 15, 201, dtype=torch.float64)
     found = []
-    for snr in log_snr.double().exp().tolist():
-        reach = 8 + 12 / math.sqrt(snr)
-        # Both the law's scale and the noise's are resolved by fifty points.
-        points = int(2 * reach * 50 / min(0.1, 1 / math.sqrt(snr)) if snr < 1e4 else 2 * reach * 5000)
-        z = torch.linspace(-reach, reach, min(points, 200_000), dtype=torch.float64)
+    for snr in log_snr.exp().tolist():
+        # The posterior variance bends on the scale of the components, with the noise, however little there is of it.
+        z = torch.linspace(-1, 1, 1001, dtype=torch.float64) * (8 + 9 / math.sqrt(snr))
         variance, density = posterior_variance(law, z, snr)
-        found.append(torch.trapezoid(variance * density, z))
-    return torch.stack(found)
+        found.append(snr * torch.trapezoid(variance * density, z))
+    return log_snr, torch.stack(found)
+
+
+def mmse(law, log_snr):
+    """The least mean squared error at log-SNRs between -15 and 15, of a law of one dimension."""
+    at, scaled = mmse_table(law)
+    where = (torch.bucketize(log_snr, at) - 1).clamp(0, len(at) - 2)
+    share = (log_snr - at[where]) / (at[where + 1] - at[where])
+    return torch.lerp(scaled[where], scaled[where + 1], share) * torch.exp(-log_snr)

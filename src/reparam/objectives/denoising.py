@@ -202,7 +202,7 @@ def diffusion_bound(
         diffusion = diffusion + _gaussian_diffusion(x.to(t.dtype), cleanest, noisiest)
     # With a^2 = sigmoid(log_snr) and b^2 = 1 - a^2, of an element: (a^2 x^2 + b^2 - 1 - log b^2) / 2.
     told = torch.sigmoid(noisiest) * (x.to(t.dtype) ** 2 - 1) + softplus(noisiest)
-    prior = 0.5 * told.flatten(1).sum(1)
+    prior = 0.5 * _summed(told)
     if lattice is None:
         each = 0.5 * (math.log(2 * math.pi) + 1 - cleanest)
         reconstruction = (each * x[:1].numel()).expand(len(x))
@@ -241,7 +241,12 @@ def _scales(x: Tensor, log_snr: Tensor, schedule: Schedule) -> tuple[Tensor, Ten
 def _squared_error(x: Tensor, estimate: Tensor) -> Tensor:
     """`|x - estimate|^2` of each row, at least in single precision."""
     wide = torch.float32 if x.dtype in HALF else x.dtype
-    return (x - estimate).to(wide).square().flatten(1).sum(1)
+    return _summed((x - estimate).to(wide).square())
+
+
+def _summed(each: Tensor) -> Tensor:
+    """The sum over the elements of each row; a row may be one number."""
+    return each.unsqueeze(-1).flatten(1).sum(1)
 
 
 def _gaussian_loss(x: Tensor, z: Tensor, log_snr: Tensor, schedule: Schedule) -> Tensor:
@@ -253,29 +258,34 @@ def _gaussian_loss(x: Tensor, z: Tensor, log_snr: Tensor, schedule: Schedule) ->
     eps = (z - alpha * x) / sigma
     a, b = torch.sigmoid(log_snr), torch.sigmoid(-log_snr)
     a, b = (part.reshape(alpha.shape) for part in (a, b))
-    return (a * (b.sqrt() * x - a.sqrt() * eps).square()).flatten(1).sum(1)
+    return _summed(a * (b.sqrt() * x - a.sqrt() * eps).square())
 
 
 def _gaussian_diffusion(x: Tensor, cleanest: Tensor, noisiest: Tensor) -> Tensor:
     """The diffusion term of that denoiser, in closed form: the integral of `(a^2 b^2 |x|^2 + a^4 D) / 2` over the log-SNR."""
     first, last = torch.sigmoid(noisiest), torch.sigmoid(cleanest)
     noise = softplus(cleanest) - softplus(noisiest) - (last - first)
-    return 0.5 * ((last - first) * x.square() + noise).flatten(1).sum(1)
+    return 0.5 * _summed((last - first) * x.square() + noise)
 
 
 def _discretised(x: Tensor, log_snr: Tensor, lattice: Tensor, source: Source | None) -> Tensor:
     """`-log p(x | z)` of each row of data on a lattice, at one `z / alpha` of each."""
-    values = lattice.to(dtype=log_snr.dtype, device=x.device)
-    values = values.reshape((len(values),) + (1,) * (x.dim() - values.dim()) + values.shape[1:])
-    if values.dim() != x.dim() or torch.broadcast_shapes(values.shape[1:], x.shape[1:]) != x.shape[1:]:
+    event = lattice.shape[1:]
+    padded = (1,) * (x.dim() - lattice.dim()) + event
+    if (
+        not lattice.dim()
+        or len(padded) != x.dim() - 1
+        or any(have not in (1, want) for have, want in zip(padded, x.shape[1:], strict=True))
+    ):
         raise ValueError(
             f"the lattice has shape {tuple(lattice.shape)}: data of shape {tuple(x.shape[1:])} take the values of all elements, "
             f"(levels + 1,), or those of each, (levels + 1,) + {tuple(x.shape[1:])}"
         )
+    values = lattice.to(dtype=log_snr.dtype, device=x.device).reshape((len(lattice), *padded))
     wide, s = x.to(log_snr.dtype), torch.exp(-0.5 * log_snr)
     seen = normal_by_row(wide, s, source)
     # Value by value: all at once would hold levels + 1 copies of the batch.
     total = torch.full_like(seen, -math.inf)
-    for value in values:
+    for value in values.unbind():
         total = torch.logaddexp(total, -0.5 * ((seen - value) / s) ** 2)
-    return (total + 0.5 * ((seen - wide) / s) ** 2).flatten(1).sum(1)
+    return _summed(total + 0.5 * ((seen - wide) / s) ** 2)
