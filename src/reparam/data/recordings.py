@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -24,7 +25,7 @@ BY_NAME = "name"
 
 def has_wav(folder: Path) -> bool:
     """Whether a folder, or one below it, holds a WAV file."""
-    return any(path.suffix.lower() == SUFFIX for path in _files(folder))
+    return any(True for _ in _wavs(folder))
 
 
 def read_audio_folder(
@@ -56,7 +57,7 @@ def read_audio_folder(
         BadInputError: naming the recording, or when there is none.
     """
     _check_settings(label, rate, mels, seconds, on_error)
-    paths = [path for path in _files(folder) if path.suffix.lower() == SUFFIX]
+    paths = sorted(_wavs(folder))
     if not paths:
         raise BadInputError(f"{str(folder)!r} has no recordings ({SUFFIX}): give a folder that has")
     check_room(3 * sum(path.stat().st_size for path in paths), f"{str(folder)!r}, {len(paths)} recordings,")
@@ -95,12 +96,11 @@ def _check_settings(label: str | None, rate: int | None, mels: int | None, secon
         raise BadInputError(f"on_error={on_error!r}: 'fail' or 'skip' is wanted")
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def _wavs(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() == SUFFIX and not hidden and path.is_file():
+            yield path
 
 
 def _read(paths: list[Path], folder: Path, seconds: float | None, on_error: OnError) -> tuple[list[Path], list[Recording]]:
