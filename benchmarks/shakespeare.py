@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--latent_dim", type=int, default=16)
     parser.add_argument("--free_bits", type=float, default=0.22, help="nats for each latent")
     parser.add_argument("--word_dropout", type=float, default=0.0)
+    parser.add_argument("--weight_decay", type=float, default=0.0)
     parser.add_argument("--samples", type=int, default=500, help="importance samples for each line of the test")
     parser.add_argument("--lines", type=int, default=0, help="only so many lines of each part, for a trial")
     parser.add_argument("--seed", type=int, default=0)
@@ -124,6 +125,7 @@ def main() -> None:
         learning_rate=args.learning_rate,
         learning_rate_schedule="cosine",
         warm_up=200,
+        weight_decay=args.weight_decay,
         clip=50.0,
         patience=0,
         seed=args.seed,
