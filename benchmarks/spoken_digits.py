@@ -31,7 +31,7 @@ from reparam.training import Run
 
 DIGITS = "0123456789"
 RATE = 8000
-SETTINGS = "--label name --batch_size 32 --epochs 240 --learning_rate 1e-3 --checkpoint_every 25"
+SETTINGS = "--label name --batch_size 32 --epochs 300 --learning_rate 1e-3 --checkpoint_every 25"
 CHAIN = "--network signal --dropout 0.1 --learning_rate_schedule cosine --warm_up 100 --clip 1 --ema 0.999 --patience 0"
 TRAINING = {"diffusion": f"{SETTINGS} {CHAIN}", "vae": f"{SETTINGS} --network conv --latent_dim 32 --patience 40"}
 
