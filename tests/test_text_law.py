@@ -14,7 +14,7 @@ from reparam.noise import Replay
 from reparam.stats import chi2_test
 
 CODES, LENGTH = 2, 4
-DECODERS = {"gru": (RecurrentDecoder, (8, 8)), "transformer": (TransformerDecoder, (32, 32))}
+DECODERS = {"gru": (RecurrentDecoder, (8, 8)), "transformer": (TransformerDecoder, (8, 8))}
 
 
 def fresh(seed=0):
