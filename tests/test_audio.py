@@ -266,6 +266,16 @@ def test_folders_without_recordings(tmp_path):
     refused(tmp_path, "none of the 1 recordings in .* can be used; the first", on_error="skip")
 
 
+def test_a_file_that_the_system_refuses_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "a.wav")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("reparam.data.recordings.read_wav", refuse)
+    refused(tmp_path, r"a\.wav' cannot be read: Permission denied \(or skip such")
+
+
 def test_no_room(tmp_path, monkeypatch):
     write(tmp_path / "a.wav")
     monkeypatch.setattr("reparam.data.check.memory", lambda: 20_000)

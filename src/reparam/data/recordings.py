@@ -109,7 +109,10 @@ def _read(paths: list[Path], folder: Path, seconds: float | None, on_error: OnEr
     refused: list[str] = []
     for path in paths:
         try:
-            recording = read_wav(path, seconds)
+            try:
+                recording = read_wav(path, seconds)
+            except OSError as error:
+                raise BadInputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
             if (length := len(recording.samples) / recording.rate) < WINDOW:
                 raise BadInputError(f"{str(path)!r} is {1000 * length:.3g} ms long: at least {1000 * WINDOW:g} ms are wanted")
         except BadInputError as error:
