@@ -141,8 +141,12 @@ class TestLoss:
         ends = rp.Replay(tensor([1e-38, 1 - 1e-7]))
         loss = denoising(standard_normal(schedule), torch.ones(2, 3), schedule, times=ends, source=fresh())
         assert loss.isfinite().all()
-        # One dimension of data without any further one.
-        assert denoising(lambda z, l: z * l.sigmoid(), torch.ones(5), schedule).shape == (5,)  # noqa: E741
+        for of in (denoising, diffusion_bound):
+            with pytest.raises(ValueError, match=r"returned shape \(4,\) for data of shape \(4, 1\)"):
+                of(lambda z, _: z[:, 0], torch.ones(4, 1), schedule)
+        # One number a datum.
+        assert denoising(lambda z, log_snr: z * log_snr.sigmoid(), torch.ones(5), schedule).shape == (5,)
+        assert diffusion_bound(lambda z, _: 0 * z, torch.ones(5), schedule, lattice=torch.arange(3)).total.shape == (5,)
 
     @staticmethod
     def scaled(w, x, t, eps):

@@ -162,6 +162,8 @@ class TestEdges:
             log_likelihood(torch.no_grad()(standard_normal), x, VP())
         with pytest.raises(RuntimeError, match="steps below 1e-6"):
             encode(lambda z, _: z * math.nan, x, VP())
+        with pytest.raises(ValueError, match=r"returned shape \(2,\)"):
+            encode(lambda z, _: z[:, 0], x, VP())
         for probes in (-1, 1.5, True):
             with pytest.raises(ValueError, match="probes is"):
                 log_likelihood(standard_normal, x, VP(), probes=probes)

@@ -271,6 +271,14 @@ class TestEdges:
         z, eps = torch.randn(4, 2), torch.randn(4, 2)
         assert torch.allclose(torch.compile(f, backend="eager", fullgraph=True)(z, eps), f(z, eps), atol=1e-6)
 
+    @methods
+    def test_an_estimate_of_another_shape_is_refused(self, method):
+        for steps in (1, 3):
+            with pytest.raises(ValueError, match=r"returned shape \(4,\) for states of shape \(4, 1\)"):
+                sample(lambda z, _: z[:, 0], (4, 1), VP(), method=method, steps=steps)
+        with pytest.raises(ValueError, match="the number of data first"):
+            start((), VP())
+
     @pytest.mark.parametrize("steps", [0, -1, 2.0, True])
     def test_steps_refused(self, steps):
         with pytest.raises(ValueError, match="steps is"):

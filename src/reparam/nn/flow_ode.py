@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from reparam.nn.noising import Denoise, Schedule, spread
+from reparam.nn.noising import Denoise, Schedule, estimate, spread
 from reparam.noise import UNIFORM, Noise, Source
 from reparam.paths.path import HALF
 
@@ -156,13 +156,13 @@ def log_likelihood(
                 along = w.expand_as(v)
                 (pulled,) = torch.autograd.grad(v, at, along, create_graph=keep, retain_graph=True)
                 trace = trace + share * (pulled * along).sum(1)
-        # The last column is the log-density so far, an element's share of it, to which one tolerance suits.
-        joined = torch.cat([v, trace.unsqueeze(1) / size], 1)
+        # The last column is the log-density so far: so scaled, an error of the tolerance an element is one in the mean square.
+        joined = torch.cat([v, trace.unsqueeze(1) / math.sqrt(size)], 1)
         return joined if keep else joined.detach()
 
     end = _solve(slope, torch.cat([y, torch.zeros_like(y[:, :1])], 1), cleanest, noisiest, tolerance)
     prior = -0.5 * (end[:, :-1].square() + math.log(2 * math.pi)).sum(1)
-    return prior + size * (end[:, -1] + math.log(a))
+    return prior + math.sqrt(size) * end[:, -1] + size * math.log(a)
 
 
 def _with_gradient(denoise: Denoise) -> Denoise:
@@ -192,7 +192,7 @@ def _velocity(denoise: Denoise, schedule: Schedule) -> Slope:
     def velocity(u: float, y: Tensor) -> Tensor:
         log_snr = torch.full((), -2 * u, dtype=y.dtype, device=y.device)
         a = torch.sqrt(torch.sigmoid(log_snr))
-        return a * (a * y - denoise(spread(schedule, log_snr) * y, log_snr.expand(len(y))))
+        return a * (a * y - estimate(denoise, spread(schedule, log_snr) * y, log_snr))
 
     return velocity
 

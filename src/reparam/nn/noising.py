@@ -33,6 +33,7 @@ __all__ = [
     "as_denoiser",
     "as_output",
     "beside",
+    "estimate",
     "spread",
 ]
 
@@ -284,6 +285,16 @@ def as_output(x: Tensor, z: Tensor, log_snr: Tensor, prediction: Prediction, sch
     """
     skip, out, _ = (beside(c, z) for c in prediction.coefficients(log_snr))
     return ((x - skip * (z / beside(spread(schedule, log_snr), z))) / out).to(z.dtype)
+
+
+def estimate(denoise: Denoise, z: Tensor, log_snr: Tensor) -> Tensor:
+    """`denoise(z, log_snr)` at one log-SNR, (), for all data, refused when it has another shape than z: it would broadcast."""
+    x = denoise(z, log_snr.expand(len(z)))
+    if x.shape != z.shape:
+        raise ValueError(
+            f"the denoiser returned shape {tuple(x.shape)} for states of shape {tuple(z.shape)}: both must be the same"
+        )
+    return x
 
 
 def spread(schedule: Schedule, log_snr: Tensor) -> Tensor:

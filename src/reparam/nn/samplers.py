@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from reparam.nn.noising import Denoise, Schedule, spread
+from reparam.nn.noising import Denoise, Schedule, estimate, spread
 from reparam.noise import NORMAL, Noise, Source
 from reparam.paths.by_row import normal_by_row
 from reparam.paths.path import HALF
@@ -71,7 +71,7 @@ class DDIM:
     def step(
         self, denoise: Denoise, z: Tensor, log_snr: Tensor, to: Tensor, schedule: Schedule, source: Source | None
     ) -> tuple[State, Tensor]:
-        x = denoise(z, log_snr.expand(len(z)))
+        x = estimate(denoise, z, log_snr)
         # The formula above with e eliminated, so that nothing cancels: kept = log of what stays of z_t, at unit alpha.
         gap = torch.expm1(log_snr - to)
         kept = 0.5 * (log_snr - to + torch.log1p(self.eta**2 * gap))
@@ -122,11 +122,11 @@ class Heun:
             y = normal_by_row(y, self.inflate * torch.sqrt(raised**2 - s**2), source)
             s, log_snr = raised, -2 * torch.log(raised)
             z = schedule.alpha(log_snr) * y
-        x = denoise(z, log_snr.expand(len(z)))
+        x = estimate(denoise, z, log_snr)
         slope = (y - x) / s
         ahead = y + (after - s) * slope
         alpha = schedule.alpha(to)
-        there = (ahead - denoise(alpha * ahead, to.expand(len(z)))) / after
+        there = (ahead - estimate(denoise, alpha * ahead, to)) / after
         return State(z, x, log_snr), alpha * (y + (after - s) * 0.5 * (slope + there))
 
 
@@ -142,6 +142,8 @@ def start(
     device: torch.device | str | None = None,
 ) -> Tensor:
     """The noise that a chain starts at, of a shape N + event: `z ~ N(0, alpha^2 + sigma^2)` at t = 1, a row of noise a datum."""
+    if not shape:
+        raise ValueError("the shape of the samples is (): give the number of data first, then the shape of one")
     kind = torch.get_default_dtype() if dtype is None else dtype
     place = torch.device("cpu" if device is None else device)
     eps = Noise(NORMAL, torch.Size(shape[1:]), kind, place).draw(shape[0], source=source)
@@ -171,7 +173,7 @@ def chain(
         source: of the noise of random steps.
 
     Raises:
-        ValueError: for `steps` below 1.
+        ValueError: for `steps` below 1; for a denoiser whose estimate has another shape than the state.
 
     Example:
         >>> import torch
@@ -191,7 +193,7 @@ def chain(
     for log_snr, to in pairwise(grid):
         state, z = method.step(denoise, z, log_snr, to, schedule, source)
         yield state
-    yield State(z, denoise(z, grid[-1].expand(len(z))), grid[-1])
+    yield State(z, estimate(denoise, z, grid[-1]), grid[-1])
 
 
 def sample(

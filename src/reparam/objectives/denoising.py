@@ -104,6 +104,9 @@ def denoising(
         The loss of each datum, (N,), in the dtype of x, float32 for half precision. Data in float32 lose the error of the noise
         to rounding above a log-SNR of about 25.
 
+    Raises:
+        ValueError: for a denoiser whose estimate has another shape than the data.
+
     Example:
         >>> import torch, reparam as rp
         >>> from reparam.nn.noising import VP
@@ -172,7 +175,7 @@ def diffusion_bound(
         larger by `log scale` for each element.
 
     Raises:
-        ValueError: for `n` below 1, or a lattice that does not fit the event.
+        ValueError: for `n` below 1, a lattice that does not fit the event, an estimate of another shape than the data.
         RuntimeError: by torch, inside `torch.func` transforms: the log-SNR is differentiated by `torch.autograd`.
 
     Source: Kingma et al., arXiv:2107.00630.
@@ -240,6 +243,10 @@ def _scales(x: Tensor, log_snr: Tensor, schedule: Schedule) -> tuple[Tensor, Ten
 
 def _squared_error(x: Tensor, estimate: Tensor) -> Tensor:
     """`|x - estimate|^2` of each row, at least in single precision."""
+    if estimate.shape != x.shape:
+        raise ValueError(
+            f"the denoiser returned shape {tuple(estimate.shape)} for data of shape {tuple(x.shape)}: both must be the same"
+        )
     wide = torch.float32 if x.dtype in HALF else x.dtype
     return _summed((x - estimate).to(wide).square())
 
