@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from reparam.models.flow_evaluation import Evaluation, TargetEvaluation
 from reparam.models.targets import Target, given
 from reparam.models.targets import target as find_target
 from reparam.nn.autoregressive import stack
-from reparam.nn.bijection import Bijection, Chain
+from reparam.nn.bijection import Chain
 from reparam.nn.flow_law import FlowLaw
 from reparam.nn.preprocess import Logit, Standardise, dequantise, quantise
 from reparam.noise import NORMAL, Noise, Source
@@ -88,7 +88,6 @@ class Flow(nn.Module):
         >>> spread = rp.expect(lambda x: x.square().sum(-1), flow.law(), n=64, source=rp.Sobol(seed=0))
     """
 
-    monitor: ClassVar[Monitor] = Monitor("log_likelihood", "log-likelihood")
     Sampling = Sampling
 
     shares: Tensor
@@ -114,14 +113,14 @@ class Flow(nn.Module):
         self.config, self.shape, self.levels = config, torch.Size(shape), levels
         self.classes = tuple(classes) if config.condition and classes else None
         self.target = None if config.target is None else given(config.target)
+        self.monitor = Monitor("log_likelihood", "log-likelihood") if config.target is None else Monitor("elbo", "ELBO")
         dim, self.context = self.shape.numel(), len(self.classes) if self.classes else context
         self.interval = config.interval if levels is None else (0.0, levels + 1.0)
-        self.bounded = self.interval is not None and config.logit is not False
+        self.logit = Logit(*self.interval) if self.interval is not None and config.logit is not False else None
         self.standardise = Standardise(dim)
         self.standardise_context = Standardise(context) if context else None
-        first: list[Bijection] = [Logit(*self.interval)] if self.bounded and self.interval else []
         self.bijection = Chain(
-            *first,
+            *([] if self.logit is None else [self.logit]),
             self.standardise,
             *stack(
                 dim,
@@ -174,8 +173,8 @@ class Flow(nn.Module):
             _check_columns(x)
         else:
             x = x + 0.5
-        if self.bounded:
-            x = self.bijection.parts[0](x)[0]
+        if self.logit is not None:
+            x = self.logit(x)[0]
         self.standardise.fit(x)
         if self.standardise_context is not None and context is not None:
             self.standardise_context.fit(context)
@@ -193,7 +192,7 @@ class Flow(nn.Module):
         Raises:
             ValueError: for a context of another shape, or where there is none.
         """
-        return FlowLaw(self.bijection, self.shape, self._context(context), self.interval if self.bounded else None)
+        return FlowLaw(self.bijection, self.shape, self._context(context), None if self.logit is None else self.logit.interval)
 
     def forward(self, batch: Batch, source: Source | None = None) -> Loss:
         return self.loss(batch, source)
@@ -202,8 +201,8 @@ class Flow(nn.Module):
         """The loss of a batch, x or (x, context): the mean of -log p(x); with a target the mean over as many samples as rows.
 
         Returns:
-            `total`, to minimise. `parts`: "log_likelihood", of counts with one draw of noise; of a target the evidence lower bound
-            is under that name too, and its terms are "log_density" = E log density and "entropy". In nats per datum.
+            `total`, to minimise. `parts`: "log_likelihood", of counts with one draw of noise; of a target "elbo" and its terms,
+            "log_density" = E log density and "entropy" = -E log q. In nats per datum.
         """
         if self.config.target is not None:
             return self._reverse(batch if isinstance(batch, Tensor) else batch[0], source)
@@ -226,7 +225,7 @@ class Flow(nn.Module):
         kl = sticking if self.config.estimator == "pathwise" else sampled
         estimator = _ESTIMATORS[self.config.estimator]()
         bound = elbo(log_density, self.law(), kl=kl, estimator=estimator, n=len(rows), source=source)
-        parts = {"log_likelihood": bound.detach(), "log_density": terms[0], "entropy": bound.detach() - terms[0]}
+        parts = {"elbo": bound.detach(), "log_density": terms[0], "entropy": bound.detach() - terms[0]}
         return Loss(-bound, parts)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None, *, k: int = 1, source: Source | None = None) -> Tensor:

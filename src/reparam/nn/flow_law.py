@@ -62,7 +62,7 @@ class FlowLaw(Law):
     def log_prob(self, value: Tensor) -> Tensor:
         """The log-density in nats, `rows + batch`; minus infinity outside the support, NaN where the value is."""
         low, high = self.interval or (-math.inf, math.inf)
-        inside = (low < value) & (value < high)
+        inside = (low <= value) & (value <= high) & value.isfinite()
         # The formula sees only what it can bear, so that no NaN leaks through `where`.
         z, log_det = self.bijection(
             self._flat(torch.where(inside, value, 0.0 if self.interval is None else (low + high) / 2)), self.context

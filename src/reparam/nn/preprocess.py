@@ -74,15 +74,21 @@ class Logit(Bijection):
         self.low, self.high = float(low), float(high)
         self.margin = self.MARGIN * (high - low)
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The ends of what `inverse` gives, margins included."""
+        return self.low - self.margin, self.high + self.margin
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
         # From both ends, so that neither is rounded away.
-        z = torch.log(x - self.low + self.margin) - torch.log(self.high - x + self.margin)
+        least = torch.finfo(x.dtype).tiny
+        z = (x - self.low + self.margin).clamp(min=least).log() - (self.high - x + self.margin).clamp(min=least).log()
         return z, self._log_det(z)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Pair:
         # Half of the values are counted from each end.
-        width = self.high - self.low + 2 * self.margin
-        low, high = self.low - self.margin, self.high + self.margin
+        low, high = self.interval
+        width = high - low
         return torch.where(z < 0, low + width * z.sigmoid(), high - width * (-z).sigmoid()), self._log_det(z)
 
     def _log_det(self, z: Tensor) -> Tensor:
