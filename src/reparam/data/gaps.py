@@ -44,27 +44,26 @@ def load_with_gaps(spec: str | Path, *, array: str | None = None, label: str | N
     path, suffix = Path(spec).expanduser(), Path(spec).suffix.lower()
     if suffix not in (".npz", ".npy", ".csv"):
         raise BadInputError(f"{str(spec)!r}: data with gaps are read from a .npz, .npy or .csv file: name one")
-    try:
-        parts = (
-            read_npz(path, array, label)
-            if suffix == ".npz"
-            else read_csv(path, label, gaps=True)
-            if suffix == ".csv"
-            else read_npy(path)
-        )
-    except FileNotFoundError as error:
-        raise BadInputError(f"there is no file {str(spec)!r}") from error
-    except OSError as error:
-        raise BadInputError(f"{str(spec)!r} cannot be read: {error.strerror or error}") from error
-    part = parts["train"]
-    if part.x.dtype.kind not in "biuf":
-        raise BadInputError(f"{part.title} has dtype {part.x.dtype}: real numbers are wanted (integers, booleans or floats)")
-    missing = np.isnan(part.x)
-    name, source = path.stem, str(path)
-    data = assemble({"train": part._replace(x=np.where(missing, 0, part.x))}, name=name, source=source)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # that nothing is missing is no fault
+        warnings.simplefilter("ignore", DataWarning)  # data to be filled in may be constant
+        try:
+            parts = (
+                read_npz(path, array, label)
+                if suffix == ".npz"
+                else read_csv(path, label, gaps=True)
+                if suffix == ".csv"
+                else read_npy(path)
+            )
+        except FileNotFoundError as error:
+            raise BadInputError(f"there is no file {str(spec)!r}") from error
+        except OSError as error:
+            raise BadInputError(f"{str(spec)!r} cannot be read: {error.strerror or error}") from error
+        part = parts["train"]
+        if part.x.dtype.kind not in "biuf":
+            raise BadInputError(f"{part.title} has dtype {part.x.dtype}: real numbers are wanted (integers, booleans or floats)")
+        missing = np.isnan(part.x)
+        data = assemble({"train": part._replace(x=np.where(missing, 0, part.x))}, name=path.stem, source=str(path))
         # As reals, the mask takes the way of the data, channels first.
         signs = part._replace(x=np.where(missing, -1.0, 1.0), y=None)
-        known = assemble({"train": signs}, name=name, source=source, values="real")
+        known = assemble({"train": signs}, name=path.stem, source=str(path), values="real")
     return data, known.x > 0

@@ -33,6 +33,8 @@ _Options = Sampling  # inside the class, the name is that of its attribute
 
 # Images of more places than this get a coarser scale more, and fewer channels at the finest.
 _SMALL = 400
+# The bound of counts leaves the last step to their lattice, from where so many deviations of the noise are one count.
+_STEPS_OF_NOISE = 4.0
 # Times for each datum in validation, where one alone would make epochs hard to tell apart.
 _VALIDATION_TIMES = 4
 
@@ -368,9 +370,11 @@ class Diffusion(nn.Module):
         """
         self.units.check(x, values=True)
         place = self._place(len(x), label, 1.0)
-        # The expectation depends on the ends of the schedule alone, and its estimate varies least where log-SNRs are even.
         high, low = self.schedule.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-        even, lattice = VP("uniform", low=low, high=high), self.units.lattice
+        if (lattice := self.units.lattice) is not None:  # the network need not know counts apart: the last step does
+            high = min(high, 2 * math.log(_STEPS_OF_NOISE * self.units.scale.max().item()))
+        # The expectation depends on the ends of the schedule alone, and its estimate varies least where log-SNRs are even.
+        even = VP("uniform", low=low, high=high)
         denoise = self.denoiser(None if place is None else place.repeat(k), schedule=even)
         z, times = self.units.standardise(x), self._times(x.device, source)
         found = diffusion_bound(denoise, z, even, lattice=lattice, n=k, times=times, source=source)
