@@ -1,5 +1,6 @@
 """`reparam train`: the same command goes on, another one is refused, and nothing that was saved is lost."""
 
+import json
 import os
 import re
 import shutil
@@ -262,3 +263,24 @@ def test_the_noise_of_the_gradient_is_followed(cli, tmp_path):
     history = Run.open(tmp_path / "run").history()
     assert all(0 <= row[f"snr/{part}"] < 1000 for row in history for part in ("encoder", "decoder"))
     assert "Signal to noise of the gradient" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_runs_of_before_there_were_some_settings_go_on(cli, run):
+    """As version 0.1.0 wrote them first: without what came later, and with a name that has changed."""
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["options"]["bad_images"] = record["data"]["options"].pop("bad_files")
+    for section, names in {
+        "training": ["ema", "warm_up", "learning_rate_schedule", "noise"],
+        "data": ["classes", "codec"],
+    }.items():
+        for name in names:
+            del record[section][name]
+    del record["model"]["config"]["word_dropout"], record["data"]["options"]["tokens"]
+    (run / "run.json").write_text(json.dumps(record))
+    for command in ("evaluate", "report"):
+        assert cli(command, run)[0] == 0
+    assert cli(*TINY, "--epochs", "3", "--out", run)[0] == 0
+    (run / "run.json").write_text(json.dumps(record))
+    code, _, error = cli(*TINY, "--epochs", "3", "--out", run, "--ema", "0.9")
+    assert code == 2
+    assert "training.ema was 0.0, now 0.9" in error

@@ -16,7 +16,7 @@ from reparam.data import Data, Splits
 from reparam.diagnostics import GradientMeter
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
-from reparam.models.trained import DataOptions, model_of, record
+from reparam.models.trained import DataOptions, defaults_of, model_of, record
 from reparam.training import Result, Run, Training, fit
 from reparam.training.config import each
 from reparam.training.engine import leave
@@ -78,7 +78,8 @@ def run(name: str, words: Sequence[str]) -> None:
     remembered = record(name, model, training, options, data, splits)
     if outcome.force and not outcome.restart:
         _check_weights_fit(directory, model)
-    with Run.create(directory, remembered, force=outcome.force, restart=outcome.restart) as made:
+    settings = {"force": outcome.force, "restart": outcome.restart, "defaults": defaults_of(name)}
+    with Run.create(directory, remembered, **settings) as made:
         if made.aside:
             print(f"The run that was here is now {made.aside}", flush=True)
         meter = GradientMeter(model) if outcome.gradient_snr else None

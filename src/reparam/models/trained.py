@@ -13,7 +13,7 @@ from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
 from reparam.training import Run, Training
 
-__all__ = ["DataOptions", "data_of", "kind_of", "model_of", "record"]
+__all__ = ["DataOptions", "data_of", "defaults_of", "kind_of", "model_of", "record"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,13 @@ def record(name: str, model: Any, training: Training, options: DataOptions, data
             "sizes": sizes,
         },
     }
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """A record of the defaults of all settings, for runs that were made before there was one of them."""
+    _, config = MODELS[name].load()
+    options = {key: value for key, value in asdict(DataOptions()).items() if key != "data"}
+    return {"model": {"config": asdict(config())}, "training": asdict(Training()), "data": {"options": options}}
 
 
 def kind_of(run: Run) -> Any:

@@ -23,11 +23,16 @@ from reparam.training.storage import remove_folder, storing, sweep, write_file
 
 __all__ = ["Run"]
 
-# What may change without making it another run. Where the data lie is free, since their digest says whether they are the same.
+# What may change without making it another run. Where the data lie is free, since their digest says whether they are the same;
+# it covers the names of their labels and their codec too.
 FREE = frozenset(
     [f"training.{name}" for name in ("epochs", "patience", "checkpoint_every", "keep", "device", "threads")]
-    + ["data.source", "data.name"]
+    + ["data.source", "data.name", "data.classes"]
 )
+NOT_COMPARED = ("format", "versions", "data.codec")
+
+# Settings that were called otherwise once.
+RENAMED = {("data", "options", "bad_images"): "bad_files"}
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -38,11 +43,13 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+    """Which settings are not the same, in words; one that the old record does not know had its default."""
     a, b = dict(_flat(old)), dict(_flat(new))
+    a = {name: value for name, value in _flat(defaults) if name in b} | a
     # What a schedule ends at shapes all of it.
     free = FREE - {"training.epochs"} if b.get("training.learning_rate_schedule", "constant") != "constant" else FREE
-    names = [name for name in {**a, **b} if name not in free and name.split(".")[0] not in ("format", "versions")]
+    names = [name for name in {**a, **b} if name not in free and not f"{name}.".startswith(tuple(f"{n}." for n in NOT_COMPARED))]
     return [
         f"{name} was {a.get(name, 'not there')!r}, now {b.get(name, 'not there')!r}" for name in names if a.get(name) != b.get(name)
     ]
@@ -87,7 +94,15 @@ class Run:
         self._release = weakref.finalize(self, os.close, lock) if lock is not None else None
 
     @classmethod
-    def create(cls, directory: str | Path, record: dict[str, Any], *, force: bool = False, restart: bool = False) -> Run:
+    def create(
+        cls,
+        directory: str | Path,
+        record: dict[str, Any],
+        *,
+        force: bool = False,
+        restart: bool = False,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Run:
         """Start a run, or take up the one that is there.
 
         The same record resumes. So does one that differs only in `training.epochs`, `patience`, `checkpoint_every`, `keep`,
@@ -100,6 +115,7 @@ class Run:
             record: JSON values: model, training, data.
             force: go on with the new record, whatever it changes.
             restart: begin anew; what is there moves into a new directory beside it, which `aside` names.
+            defaults: a record of the defaults of all settings: those of a run that was made before there was one.
 
         Raises:
             BadInputError: when the directory is in use by another process, or holds a run with another record (the message
@@ -117,13 +133,13 @@ class Run:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         run = cls(path, fresh, _lock(path))
         try:
-            run._settle(force=force, restart=restart)
+            run._settle(force=force, restart=restart, defaults=json.loads(json.dumps(defaults or {})))
         except BaseException:
             run.close()
             raise
         return run
 
-    def _settle(self, *, force: bool, restart: bool) -> None:
+    def _settle(self, *, force: bool, restart: bool, defaults: Mapping[str, Any]) -> None:
         sweep(self.path)
         sweep(self.path / "checkpoints")
         place = self.path / "run.json"
@@ -131,7 +147,7 @@ class Run:
             self.aside = self._set_aside()
         elif place.exists():
             old = parse_record(place)
-            if (differences := _differences(old, self.record)) and not force:
+            if (differences := _differences(old, self.record, defaults)) and not force:
                 more = f" and {len(differences) - 5} more" if differences[5:] else ""
                 raise BadInputError(
                     f"{self.path} holds a run with other settings: {'; '.join(differences[:5])}{more}: give another directory, "
@@ -307,6 +323,12 @@ def parse_record(path: Path) -> dict[str, Any]:
     """
     record = checkpoints.parse_json(path)
     checkpoints.check_format(path, record)
+    for (*sections, old), new in RENAMED.items():
+        part: Any = record
+        for section in sections:
+            part = part.get(section) if isinstance(part, dict) else None
+        if isinstance(part, dict) and old in part:
+            part[new] = part.pop(old)
     return record
 
 
