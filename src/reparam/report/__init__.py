@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from reparam.errors import ArtefactError
 from reparam.models import MODELS
 from reparam.models.model import Evaluation
-from reparam.models.trained import DataOptions, data_of, model_of
+from reparam.models.trained import data_of, model_of
 from reparam.noise import Fresh
-from reparam.training import Monitor, Run, Training
-from reparam.training.config import each
+from reparam.training import Monitor, Run
+from reparam.training.config import ELBO, each
 from reparam.training.storage import write_file
+
+if TYPE_CHECKING:
+    from reparam.report.pieces import Section
 
 __all__ = ["write"]
 
 # The numbers at the top come from at most so many test data, so that a page takes seconds; the page says how many.
 _ROWS, _IMPORTANCE_SAMPLES = 1000, 200
+# Of texts, whose networks take a step for each token; and noises for each datum of a chain, whose network is asked at each.
+_TEXTS, _NOISES = 200, 20
 
 
 def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
@@ -41,10 +43,10 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
         BadInputError: when its data are not there any more, or not the same.
         StorageError: when the page cannot be written.
     """
-    from reparam.report.charts import curves, ratios
+    from reparam.report.idea import idea
     from reparam.report.page import render
-    from reparam.report.pieces import Figure, Section
     from reparam.report.sections import sections
+    from reparam.report.settings import command, tables
 
     history = run.history()
     if not history:
@@ -52,34 +54,21 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
     model, splits = model_of(run), data_of(run)
     if evaluation is None:
         source = Fresh(torch.Generator().manual_seed(run.record["training"]["seed"]))
-        inputs = each(lambda tensor: tensor[:_ROWS], model.inputs(splits.test))
-        evaluation = model.evaluate(inputs, k=_IMPORTANCE_SAMPLES, source=source)
+        rows = _TEXTS if splits.test.values == "tokens" else _ROWS
+        inputs = each(lambda tensor: tensor[:rows], model.inputs(splits.test))
+        evaluation = model.evaluate(inputs, k=_NOISES if hasattr(model, "trajectory") else _IMPORTANCE_SAMPLES, source=source)
     best = _best(history, model.monitor)
-    training = Section(
-        "Training",
-        "The evidence lower bound and its two terms after each epoch, in nats per datum.",
-        [
-            Figure(
-                f"The dotted line marks epoch {best}, whose weights this page shows. The first epochs may lie outside the frame.",
-                curves(history, best),
-                ("train", "validation"),
-            )
-        ],
-    )
-    if groups := [name.removeprefix("snr/") for name in history[-1] if name.startswith("snr/")]:
-        caption = "Of one step's gradient in each part of the model, the noise of the minibatch included."
-        training.figures.append(Figure(caption, [ratios(history, groups)], tuple(groups)))
     record = run.record
     page = render(
         "page.html.j2",
-        title=f"{record['model']['name'].upper()} on {record['data']['name']}",
+        title=_title(record),
         summary=MODELS[record["model"]["name"]].summary,
-        idea=_idea(model),
+        idea=idea(model, record["training"]),
         tiles=_tiles(evaluation, history, best),
-        sections=[training, *sections(model, splits)],
-        tables=_tables(record),
-        command=_command(run),
-        rows=evaluation.rows,
+        sections=[_training(model, history, best), *sections(model, splits)],
+        tables=tables(record),
+        command=command(run),
+        rows=f"{evaluation.rows} {'samples' if getattr(model.config, 'target', None) else 'test data'}",
         parameters=f"{sum(p.numel() for p in model.parameters()):,}",
     )
     path = run.path / "report.html"
@@ -87,25 +76,34 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
     return path
 
 
-def _idea(model: Any) -> dict[str, Any]:
-    """The words of the first picture: how the gradient gets through the model's samples."""
-    if getattr(model.config, "latent", "normal") == "normal":
-        return {
-            "text": "A sample drawn inside the model would stop the gradient. Here the noise ε is an input: the sample z is a "
-            "differentiable function of the parameters θ, and the gradient of the cost flows back through it, into the encoder.",
-            "parameters": "θ = μ(x), σ(x)",
-            "sample": "z = μ + σ · ε",
-            "through": True,
-        }
-    kind = "coins" if model.config.latent == "bernoulli" else "choices"
-    how = model.config.estimator or model.config.objective
-    return {
-        "text": f"A sample z of {kind} jumps as the parameters θ move: no derivative passes through it. Its expected cost has a "
-        f"gradient all the same, of which an estimator, here {how}, makes an estimate from the costs of samples.",
-        "parameters": "θ = logits(x)",
-        "sample": f"{kind} z(θ, ε)",
-        "through": False,
-    }
+def _title(record: Mapping[str, Any]) -> str:
+    name = record["model"]["name"]
+    target = record["model"]["config"].get("target")
+    on = f"fitted to {target}" if target else f"on {record['data']['name']}"
+    return f"{name.upper() if len(name) <= 3 else name.capitalize()} {on}"
+
+
+def _training(model: Any, history: list[dict[str, Any]], best: int) -> Section:
+    from reparam.report.charts import curves, ratios
+    from reparam.report.pieces import Figure, Section
+
+    monitor = getattr(model, "monitor", ELBO)
+    target = getattr(model, "target", None)
+    truth = None if target is None else target.log_normaliser
+    direction = "higher" if monitor.higher else "lower"
+    unit = "in nats per datum" if target is None and monitor.part != "loss" else "in nats" if target is not None else ""
+    caption = f"The dotted line marks epoch {best}, whose weights this page shows. The first epochs may lie outside the frame."
+    if truth is not None:
+        caption += f" The green line is the log-normaliser, {truth:.3f}: no ELBO is above it but by chance."
+    drawn = curves(history, best, monitor, truth=truth)
+    terms = " and the terms it is made of" if len(drawn) > 1 else ""
+    words = monitor.words[0].upper() + monitor.words[1:]
+    lead = f"{words}{terms} after each epoch{', ' if unit else ''}{unit}: {direction} is better."
+    made = Section("Training", lead, [Figure(caption, drawn, ("train", "validation"), wide=len(drawn) > 2)])
+    if groups := [name.removeprefix("snr/") for name in history[-1] if name.startswith("snr/")]:
+        caption = "Of one step's gradient in each part of the model, the noise of the minibatch included."
+        made.figures.append(Figure(caption, [ratios(history, groups)], tuple(groups)))
+    return made
 
 
 def _best(history: list[dict[str, Any]], monitor: Monitor) -> int:
@@ -125,47 +123,3 @@ def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _tables(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    data = record["data"]
-    sizes = ", ".join(f"{count} {name}" for name, count in data["sizes"].items())
-    provenance = {
-        "source": data["source"],
-        "SHA-256": data["digest"],
-        "shape": " × ".join(map(str, data["shape"])),
-        "scaling": data["scaling"],
-        "rows": f"{sizes} (split by seed {data['options']['split_seed']})",
-    }
-    versions = {"python": ".".join(map(str, sys.version_info[:3])), **record["versions"]}
-    tables = {"Model": record["model"]["config"], "Training": record["training"], "Data": provenance, "Versions": versions}
-    return [(name, [(key, _shown(value)) for key, value in rows.items()]) for name, rows in tables.items()]
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return "–" if value is None else str(value)
-
-
-def _command(run: Run) -> str:
-    """The command that makes this run, with the settings that are not defaults; the same one goes on with it."""
-    record = run.record
-    name = record["model"]["name"]
-    entry = MODELS[name]
-    _, config = entry.load()
-    options = {"data": record["data"]["source"], **record["data"]["options"]}
-    words = ["reparam", "train", name, "--out", str(run.path)]
-    for kind, settings in ((DataOptions, options), (config, record["model"]["config"]), (Training, record["training"])):
-        words += _flags(kind, settings, entry.defaults)
-    return shlex.join(words)
-
-
-def _flags(kind: Any, settings: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
-    defaults = {**asdict(kind()), **own}
-    for field in fields(kind):
-        value = settings.get(field.name, defaults[field.name])
-        if value is None or _shown(value) == _shown(defaults[field.name]):
-            continue
-        yield f"--{field.name}"
-        yield _shown(value).replace(" ", "") if isinstance(value, list | tuple) else str(value)

@@ -1,109 +1,45 @@
-"""Charts as inline SVG whose colours are the page's, so that they follow its light and dark themes."""
+"""Charts of numbers: curves by epoch, bars, densities, and points of the plane."""
 
 from __future__ import annotations
 
-import io
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from cycler import cycler
 from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from reparam.report.chart import CARD, HUES, MUTED, SERIES, Chart, quoted
+from reparam.training import Monitor
+from reparam.training.config import ELBO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["agreement", "bars", "curves", "histograms", "projection", "ratios", "rounded", "table"]
+__all__ = ["agreement", "bars", "columns", "curves", "histograms", "lines", "projection", "quantiles", "ratios", "rounded", "table"]
 
-# Stand-ins that matplotlib can draw with, and the style sheet's names that replace them in the SVG.
-INK, MUTED, LINE, CARD = "#010203", "#010204", "#010205", "#010206"
-SERIES = ("#0102a1", "#0102a2", "#0102a3", "#0102a4")
-_NAMES = {INK: "ink", MUTED: "muted", LINE: "line", CARD: "card", **{colour: f"series-{i}" for i, colour in enumerate(SERIES)}}
-# Ten hues that can be told apart on white and on black (Paul Tol's "muted" and "bright" schemes).
-_LABELS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#999999", "#ee8866", "#44aa99", "#bb88dd")
 # More kinds than this share colours, and a legend of them would not be read.
 _MOST_NAMED = 20
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "reparam",
-    "font.size": 8,
-    "text.color": INK,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "axes.prop_cycle": cycler(color=SERIES),
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "figure.constrained_layout.use": True,
-}
 
 
-class _Chart:
-    """A figure in the page's style; `svg` is the markup when the block ends."""
+def curves(history: Sequence[Mapping[str, Any]], best: int, monitor: Monitor = ELBO, *, truth: float | None = None) -> list[str]:
+    """A chart for each term of the loss by epoch, training and validation, with the best epoch marked.
 
-    def __init__(self, name: str, description: str, *, width: float = 4.4, height: float = 2.6) -> None:
-        self._name, self._description = name, description
-        self._size = width, height
-        self.svg = ""
-
-    def __enter__(self) -> Axes:
-        from matplotlib.figure import Figure
-
-        self._style = matplotlib.rc_context(_STYLE)
-        self._style.__enter__()
-        self._figure: Figure = Figure(figsize=self._size)
-        return self._figure.subplots()
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None:
-            self.svg = self._markup()
-        self._style.__exit__(*error)
-
-    def _markup(self) -> str:
-        text = io.StringIO()
-        self._figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        svg = text.getvalue()
-        svg = svg[svg.index("<svg") :]
-        for colour, name in _NAMES.items():
-            svg = svg.replace(colour, f"var(--{name})")
-        # Several figures share a page: their ids are kept apart.
-        svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{self._name}-", svg)
-        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-        svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
-        label = f'role="img" aria-label="{_quoted(self._description)}"'
-        return re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg class="chart" {label} \1>', svg, count=1)
-
-
-def _quoted(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-
-
-def curves(history: Sequence[Mapping[str, Any]], best: int) -> list[str]:
-    """A chart for each term of the loss by epoch, training and validation, with the best epoch marked."""
+    Args:
+        history: of the run, a row an epoch.
+        best: the epoch to mark.
+        monitor: what the model is judged by: it comes first, and has the model's own words.
+        truth: a value that this rises to, drawn as a line.
+    """
     names = [name.removeprefix("validation/") for name in history[0] if name.startswith("validation/")]
-    names.sort(key=lambda name: name != "elbo")
-    return [_curve(history, name, best) for name in names]
+    names.sort(key=lambda name: name != monitor.part)
+    return [_curve(history, name, best, monitor, truth if name == monitor.part else None) for name in names]
 
 
 def ratios(history: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> str:
     """The signal to noise of the gradient by epoch, for each part of the model that a meter followed."""
     last = ", ".join(f"{group} {history[-1][f'snr/{group}']:.2g}" for group in groups)
-    chart = _Chart("snr", f"Signal to noise of the gradient of one step by epoch; in the last: {last}", width=3.3, height=2.3)
+    chart = Chart("snr", f"Signal to noise of the gradient of one step by epoch; in the last: {last}", width=3.3, height=2.3)
     with chart as axis:
         for group in groups:
             values = [row.get(f"snr/{group}", np.nan) for row in history]
@@ -114,18 +50,23 @@ def ratios(history: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> str:
     return chart.svg
 
 
-def _curve(history: Sequence[Mapping[str, Any]], name: str, best: int) -> str:
-    title = name.upper() if name in ("elbo", "kl") else name.replace("_elbo", " ELBO").capitalize().replace("elbo", "ELBO")
+def _curve(history: Sequence[Mapping[str, Any]], name: str, best: int, monitor: Monitor, truth: float | None) -> str:
+    words = monitor.words if name == monitor.part else name.replace("_elbo", " ELBO").replace("_", " ")
+    title = "KL" if name == "kl" else words[0].upper() + words[1:]
     epochs = [row["epoch"] for row in history]
     parts = {part: [row[f"{part}/{name}"] for row in history] for part in ("train", "validation")}
     shown = next(row for row in history if row["epoch"] == best)
-    values = ", ".join(f"{part} {shown[f'{part}/{name}']:.2f}" for part in parts)
-    chart = _Chart(f"curve-{name}", f"{title} by epoch, in nats per datum; at epoch {best}: {values}", width=3.3, height=2.3)
+    values = ", ".join(f"{part} {shown[f'{part}/{name}']:.4g}" for part in parts)
+    chart = Chart(f"curve-{name}", f"{title} by epoch; at epoch {best}: {values}", width=3.3, height=2.3)
     with chart as axis:
         for part, drawn in parts.items():
             axis.plot(epochs, drawn, label=part, marker="o" if len(epochs) == 1 else "")
         axis.axvline(best, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
         _zoom(axis, [value for values in zip(*parts.values(), strict=True) for value in values])
+        if truth is not None:
+            axis.axhline(truth, color=SERIES[3], linewidth=1.2)
+            low, high = axis.get_ylim()
+            axis.set_ylim(min(low, truth), max(high, truth + 0.04 * (high - low)))
         axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True) if len(epochs) > 1 else FixedLocator(epochs))
@@ -144,16 +85,16 @@ def _zoom(axis: Axes, values: Sequence[float]) -> None:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of texts; the first of each row names it."""
-    cells = ["".join(f"<th>{_quoted(name)}</th>" for name in head)]
+    cells = ["".join(f"<th>{quoted(name)}</th>" for name in head)]
     for first, *others in rows:
-        cells.append(f'<th scope="row">{_quoted(first)}</th>' + "".join(f"<td>{_quoted(text)}</td>" for text in others))
+        cells.append(f'<th scope="row">{quoted(first)}</th>' + "".join(f"<td>{quoted(text)}</td>" for text in others))
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
 
 
-def bars(values: Mapping[str, float], label: str, *, mark: str | None = None) -> str:
+def bars(values: Mapping[str, float], label: str, *, mark: str | None = None, name: str = "variance") -> str:
     """Positive numbers on a logarithmic scale, a bar each, with their names and values; one marked among the others."""
     shown = {name: rounded(value, 3) for name, value in values.items()}
-    chart = _Chart("variance", f"{label}: " + ", ".join(map(" ".join, shown.items())), height=0.5 + 0.48 * len(values))
+    chart = Chart(name, f"{label}: " + ", ".join(map(" ".join, shown.items())), height=0.5 + 0.48 * len(values))
     with chart as axis:
         colours = SERIES[: len(values)] if mark is None else [SERIES[0] if name == mark else MUTED for name in values]
         axis.barh(range(len(values)), list(values.values()), color=colours, height=0.42)
@@ -171,6 +112,18 @@ def bars(values: Mapping[str, float], label: str, *, mark: str | None = None) ->
     return chart.svg
 
 
+def columns(name: str, title: str, values: Sequence[float]) -> str:
+    """Upright bars from zero, in the order given."""
+    shown = ", ".join(f"{value:.2g}" for value in values[:12])
+    chart = Chart(name, f"{title}: {shown}{', …' if len(values) > 12 else ''}", width=4.2, height=2.4)
+    with chart as axis:
+        axis.bar(range(1, len(values) + 1), values, color=SERIES[0], width=0.8)
+        axis.set_title(title)
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axis.grid(visible=False, axis="x")
+    return chart.svg
+
+
 def rounded(value: float, digits: int) -> str:
     """A positive number to a few significant digits: thousands apart, and with a power of ten from ten millions on."""
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
@@ -184,10 +137,10 @@ def projection(points: np.ndarray, labels: np.ndarray | None, axes_names: tuple[
     from matplotlib.patheffects import withStroke
 
     kinds = [] if labels is None else np.unique(labels).tolist()
-    chart = _Chart("latent", "Posterior means in two dimensions" + (", coloured by label" if kinds else ""), width=4.2, height=4.0)
+    chart = Chart("latent", "Posterior means in two dimensions" + (", coloured by label" if kinds else ""), width=4.2, height=4.0)
     with chart as axis:
         groups = [points[labels == kind] for kind in kinds] or [points]
-        for group, colour in zip(groups, itertools.cycle(_LABELS), strict=False):
+        for group, colour in zip(groups, itertools.cycle(HUES), strict=False):
             axis.scatter(group[:, 0], group[:, 1], s=6, color=colour, alpha=0.75, linewidths=0)
         if 1 < len(kinds) <= _MOST_NAMED:
             for kind, group in zip(kinds, groups, strict=True):
@@ -200,18 +153,93 @@ def projection(points: np.ndarray, labels: np.ndarray | None, axes_names: tuple[
     return chart.svg
 
 
-def agreement(original: np.ndarray, other: np.ndarray) -> str:
-    """Original values against reconstructed ones, each column standardised by the originals."""
+def lines(
+    name: str,
+    title: str,
+    x: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    label: str,
+    *,
+    log: str = "",
+    level: float | None = None,
+    alike: bool = False,
+) -> str:
+    """Curves over x, one a series in the order of the colours.
+
+    Args:
+        name: of the chart on its page.
+        title: above it.
+        x: where the curves are known.
+        series: by their names, which the description of the picture tells with their last values.
+        label: of x.
+        log: the axes that are logarithmic: "x", "y" or both.
+        level: a horizontal line.
+        alike: the curves are draws of one kind: in one colour, and not described one by one.
+    """
+    last = "" if alike else "; at the end: " + ", ".join(f"{key} {values[-1]:.3g}" for key, values in series.items())
+    chart = Chart(name, f"{title}, by {label}{last}", width=3.6, height=2.5)
+    with chart as axis:
+        for values in series.values():
+            look: dict[str, Any] = {"color": SERIES[0], "linewidth": 0.7, "alpha": 0.6} if alike else {"linewidth": 1.6}
+            axis.plot(x, values, marker="o" if len(x) <= 12 else "", markersize=3, **look)
+        if level is not None:
+            axis.axhline(level, color=MUTED, linewidth=0.9, linestyle=(0, (2, 3)))
+        if "x" in log:
+            axis.set_xscale("log")
+            axis.set_xticks(x, [f"{value:g}" for value in x])
+            axis.minorticks_off()
+        if "y" in log:
+            axis.set_yscale("log")
+        axis.set_title(title)
+        axis.set_xlabel(label)
+    return chart.svg
+
+
+def quantiles(
+    name: str, title: str, columns: Sequence[np.ndarray], expected: np.ndarray, band: tuple[np.ndarray, np.ndarray]
+) -> str:
+    """Sorted values against those of a law, a faint curve for each column: on the diagonal they agree.
+
+    Args:
+        name: of the chart on its page.
+        title: above it.
+        columns: sorted values, as many as are expected.
+        expected: quantiles of the law.
+        band: where values of the law would lie, low and high.
+    """
+    chart = Chart(name, f"{title}: sorted values against the quantiles of the law", width=3.3, height=3.1)
+    with chart as axis:
+        axis.fill_between(expected, band[0], band[1], color=MUTED, alpha=0.25, linewidth=0)
+        axis.plot(expected, expected, color=MUTED, linewidth=0.8)
+        for column in columns:
+            axis.plot(expected, column, color=SERIES[0], linewidth=1.2, alpha=max(0.25, len(columns) ** -0.5))
+        span = (expected[-1] - expected[0]) or 1.0
+        found = np.concatenate([*columns, expected])
+        axis.set_xlim(expected[0] - 0.05 * span, expected[-1] + 0.05 * span)
+        # Values far away are cut off: they would press the rest together.
+        axis.set_ylim(max(found.min(), expected[0] - span) - 0.05 * span, min(found.max(), expected[-1] + span) + 0.05 * span)
+        axis.set_title(title)
+        axis.set_xlabel("expected")
+        axis.set_ylabel("found")
+    return chart.svg
+
+
+def agreement(
+    original: np.ndarray,
+    other: np.ndarray,
+    axes: tuple[str, str] = ("original (standardised by column)", "reconstruction"),
+) -> str:
+    """Original values against others that should be near, each column standardised by the originals."""
     mean, deviation = original.mean(0), original.std(0)
     deviation[deviation == 0] = 1
     a, b = (((values - mean) / deviation).ravel()[:4000] for values in (original, other))
-    chart = _Chart("agreement", "Reconstructed values against the originals", width=4.2, height=4.0)
+    chart = Chart("agreement", f"Dots: {axes[0]} across, {axes[1]} up", width=4.2, height=4.0)
     with chart as axis:
         axis.scatter(a, b, s=7, color=SERIES[0], alpha=0.4, linewidths=0)
         span = [float(min(a.min(), b.min())), float(max(a.max(), b.max()))]
         axis.plot(span, span, color=MUTED, linewidth=0.8)
-        axis.set_xlabel("original (standardised by column)")
-        axis.set_ylabel("reconstruction")
+        axis.set_xlabel(axes[0])
+        axis.set_ylabel(axes[1])
     return chart.svg
 
 
@@ -221,11 +249,16 @@ def histograms(data: np.ndarray, samples: np.ndarray, most: int = 6) -> list[str
 
 
 def _histogram(data: np.ndarray, samples: np.ndarray, number: int) -> str:
-    chart = _Chart(f"column-{number}", f"Densities of column {number}, of data and of samples", width=3.3, height=1.9)
+    chart = Chart(f"column-{number}", f"Densities of column {number}, of data and of samples", width=3.3, height=1.9)
     with chart as axis:
-        edges = np.histogram_bin_edges(np.concatenate([data, samples]), bins=24).tolist()
+        both = np.concatenate([data, samples])
+        low, high = np.quantile(both, [0.002, 0.998])  # a single wild sample would flatten all others
+        if not high > low:
+            low, high = both.min() - 0.5, both.max() + 0.5
         for values in (data, samples):
-            axis.hist(values, bins=edges, density=True, histtype="step", linewidth=1.4)
+            # Shares of all values, those outside too: the area that is seen is what lies inside.
+            weights = np.full(len(values), 24 / ((high - low) * max(1, len(values))))
+            axis.hist(values, bins=24, range=(low, high), weights=weights, histtype="step", linewidth=1.4)
         axis.set_title(f"column {number}")
         axis.set_yticks([])
     return chart.svg

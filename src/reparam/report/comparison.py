@@ -10,7 +10,7 @@ import torch
 
 from reparam.diagnostics import Diagnosis, picture
 from reparam.diagnostics.words import cells
-from reparam.report.charts import SERIES, _Chart
+from reparam.report.chart import SERIES, Chart
 from reparam.report.page import render
 
 __all__ = ["page"]
@@ -67,7 +67,7 @@ def _figure(identity: str, title: str, name: str, found: Diagnosis) -> str:
         "variance": [f"{row.name} {row.variance:.2g}" for row in found],
         "draws": [row.name for row in found],
     }[name]
-    chart = _Chart(identity, f"{title}, {name}: {', '.join(described)}", width=_INCHES, height=0.7 + 0.18 * len(found.rows))
+    chart = Chart(identity, f"{title}, {name}: {', '.join(described)}", width=_INCHES, height=0.7 + 0.18 * len(found.rows))
     with chart as axis:
         draw(axis, found, SERIES[0], SERIES[2])
     return chart.svg

@@ -16,7 +16,9 @@ def is_image(shape: tuple[int, ...]) -> bool:
 
 
 def png(images: np.ndarray, columns: int, *, gap: int = 1) -> bytes:
-    """A PNG file of images `N, C, H, W` with values in [0, 1], in rows of `columns`, transparent between them."""
+    """A PNG file of images `N, C, H, W` with values in [0, 1], in rows of `columns`, transparent between them and where
+    values are NaN.
+    """
     from PIL import Image
 
     n, channels, height, width = images.shape
@@ -27,7 +29,7 @@ def png(images: np.ndarray, columns: int, *, gap: int = 1) -> bytes:
         top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
         cell = canvas[top : top + height, left : left + width]
         cell[..., :3] = image.transpose(1, 2, 0) if channels == 3 else image[0][..., None]
-        cell[..., 3] = 255
+        cell[..., 3] = 255 * ~np.isnan(images[i]).any(0)
     factor = max(1, 1920 // canvas.shape[1])
     picture = Image.fromarray(canvas).resize((canvas.shape[1] * factor, canvas.shape[0] * factor), Image.Resampling.NEAREST)
     data = io.BytesIO()

@@ -1,0 +1,61 @@
+"""How a run was made: its settings, its data, and the command that makes it again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from reparam.models import MODELS
+from reparam.models.trained import DataOptions
+from reparam.training import Run, Training
+
+__all__ = ["command", "tables"]
+
+
+def tables(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The settings of a run, by group: name and value."""
+    data = record["data"]
+    sizes = ", ".join(f"{count} {name}" for name, count in data["sizes"].items())
+    provenance = {
+        "source": data["source"],
+        "SHA-256": data["digest"],
+        "shape": " × ".join(map(str, data["shape"])),
+        "scaling": data["scaling"],
+        **({"labels": ", ".join(data["classes"])} if data.get("classes") and len(data["classes"]) <= 20 else {}),
+        "rows": f"{sizes} (split by seed {data['options']['split_seed']})",
+    }
+    versions = {"python": ".".join(map(str, sys.version_info[:3])), **record["versions"]}
+    groups = {"Model": record["model"]["config"], "Training": record["training"], "Data": provenance, "Versions": versions}
+    return [(name, [(key, _shown(value)) for key, value in rows.items()]) for name, rows in groups.items()]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
+
+
+def command(run: Run) -> str:
+    """The command that makes this run, with the settings that are not defaults; the same one goes on with it."""
+    record = run.record
+    name = record["model"]["name"]
+    entry = MODELS[name]
+    _, config = entry.load()
+    options = {"data": record["data"]["source"], **record["data"]["options"]}
+    words = ["reparam", "train", name, "--out", str(run.path)]
+    for kind, settings in ((DataOptions, options), (config, record["model"]["config"]), (Training, record["training"])):
+        words += _flags(kind, settings, entry.defaults)
+    return shlex.join(words)
+
+
+def _flags(kind: Any, settings: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[str]:
+    defaults = {**asdict(kind()), **own}
+    for field in fields(kind):
+        value = settings.get(field.name, defaults[field.name])
+        if value is None or _shown(value) == _shown(defaults[field.name]):
+            continue
+        yield f"--{field.name}"
+        yield _shown(value).replace(" ", "") if isinstance(value, list | tuple) else str(value)
