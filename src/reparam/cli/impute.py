@@ -84,7 +84,7 @@ def _filled(
     """One filling of each datum that has gaps; the others are let alone."""
     made = x.clone()
     rows = (~known).flatten(1).any(1).nonzero()[:, 0]
-    for some in rows.split(_BATCH):
+    for some in rows.split(_BATCH) if len(rows) else ():
         label = None if labels is None else labels[some]
         made[some] = impute(x[some], known[some], source, label=label, **options)
     return made

@@ -199,7 +199,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
         h = self.norm(self.first(x))
-        shift, scale = self.film(told).reshape(len(x), 2, -1, *[1] * (x.dim() - 2)).unbind(1)
+        shift, scale = self.film(told)[..., *[None] * (x.dim() - 2)].chunk(2, 1)
         h = self.second(torch.addcmul(shift, h, 1 + scale))
         return self.skip(x) + h  # type: ignore[no-any-return]
 
