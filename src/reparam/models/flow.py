@@ -245,8 +245,12 @@ class Flow(nn.Module):
         law = self.law(context)
         if self.levels is None:
             return law.log_prob(x)
-        found = [law.log_prob(dequantise(x, source)) for _ in range(k)]
-        return found[0] if k == 1 else torch.stack(found).logsumexp(0) - math.log(k)
+        if k == 1:
+            return law.log_prob(dequantise(x, source))
+        widest = self.shape.numel() * 3 * self.config.bins
+        rows = max(1, _CHUNK // max(1, len(x) * max(widest, *self.config.hidden)))
+        found = [law.log_prob(dequantise(x, source, min(rows, k - start))).logsumexp(0) for start in range(0, k, rows)]
+        return torch.stack(found).logsumexp(0) - math.log(k)
 
     def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise to data: `f^-1(z)`, N + shape; of counts before they are rounded down."""

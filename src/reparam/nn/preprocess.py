@@ -99,8 +99,8 @@ class Logit(Bijection):
         return f"low={self.low:g}, high={self.high:g}"
 
 
-def dequantise(x: Tensor, source: Source | None = None) -> Tensor:
-    """Counts as reals: `x + u` with `u` uniform on (0, 1).
+def dequantise(x: Tensor, source: Source | None = None, rows: int | None = None) -> Tensor:
+    """Counts N + shape as reals: `x + u` with `u` uniform on (0, 1); with `rows`, so many times: rows + N + shape.
 
     The probability of counts is then the integral of a density over a cell of volume one, and by Jensen's inequality
     `log P(x) = log E p(x + u) >= E log p(x + u)`.
@@ -113,7 +113,7 @@ def dequantise(x: Tensor, source: Source | None = None) -> Tensor:
         >>> torch.equal(quantise(dequantise(x), 3), x)
         True
     """
-    u = Noise(UNIFORM, x.shape[1:], x.dtype, x.device).draw(x.shape[:1], source=source)
+    u = Noise(UNIFORM, x.shape[1:], x.dtype, x.device).draw((*(() if rows is None else (rows,)), len(x)), source=source)
     # Rounding must not carry the largest u into the next cell.
     return torch.minimum(x + u, torch.nextafter(x + 1, x))
 
