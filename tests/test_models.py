@@ -1,0 +1,147 @@
+"""Every model, tiny, through the command line: its loss falls by a stated amount, and what comes after training works.
+
+The amounts are about half of what was seen with the seed that is fixed here, which decides all of a run for one set of libraries.
+"""
+
+import json
+import re
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+
+from reparam.cli import main
+from reparam.models import MODELS
+from reparam.models.trained import model_of
+from reparam.training import Run
+
+LINES = ["the cat sat on the mat", "a dog lay on a rug", "the dog sat on a mat", "a cat lay on the rug", "the rug is on the cat"]
+
+
+class Case(NamedTuple):
+    """A model on data: the flags, the epochs, and by how much its score over the validation data gets better."""
+
+    model: str
+    data: str | None
+    flags: tuple[str, ...]
+    epochs: int
+    gain: float
+
+
+TEXT = ("--hidden", "32", "--learning_rate", "0.01", "--batch_size", "16")
+CASES = {
+    "vae, digits": Case("vae", None, ("--hidden", "32", "--latent_dim", "4", "--learning_rate", "0.01"), 6, 10.0),
+    "vae, text, gru": Case("vae", "text", ("--network", "gru", *TEXT), 5, 5.0),
+    "vae, text, transformer": Case(
+        "vae", "text", ("--network", "transformer", "--hidden", "32", "--learning_rate", "0.01"), 4, 5.0
+    ),
+    "vae, sounds": Case("vae", "sounds", ("--mels", "16", "--hidden", "32", "--learning_rate", "0.01"), 6, 50.0),
+    "flow, moons": Case(
+        "flow",
+        None,
+        (
+            "--hidden",
+            "32",
+        ),
+        4,
+        0.2,
+    ),
+    "flow, breast_cancer": Case(
+        "flow",
+        "breast_cancer",
+        (
+            "--hidden",
+            "32",
+        ),
+        6,
+        5.0,
+    ),
+    "flow, banana": Case(
+        "flow", None, ("--target", "banana", "--hidden", "32", "--batch_size", "512", "--learning_rate", "0.01"), 3, 0.3
+    ),
+    "diffusion, digits": Case("diffusion", None, ("--channels", "8,16"), 3, 0.05),
+    "diffusion, moons": Case("diffusion", "moons", ("--hidden", "32,32"), 4, 0.05),
+    "diffusion, sounds": Case("diffusion", "sounds", ("--mels", "16", "--network", "signal", "--channels", "16,16"), 8, 0.05),
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """A text and a folder of sounds: tones of two heights with some noise."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "lines.txt").write_text("\n".join(f"{line}{end}" for end in ("", ".", "!", "?", " ?!") for line in 4 * LINES))
+    generator = np.random.default_rng(0)
+    for kind, hertz in (("low", 300), ("high", 1500)):
+        (folder / "sounds" / kind).mkdir(parents=True)
+        for i in range(20):
+            time = np.arange(2400) / 8000
+            wave = 0.3 * np.sin(2 * np.pi * hertz * (1 + 0.1 * generator.random()) * time) * np.exp(-5 * time)
+            wave += 0.003 * generator.normal(size=2400)
+            soundfile.write(folder / "sounds" / kind / f"{i}.wav", wave, 8000)
+    return {"text": str(folder / "lines.txt"), "sounds": str(folder / "sounds")}
+
+
+def words(case, sources, out):
+    data = () if case.data is None else ("--data", sources.get(case.data, case.data))
+    common = ("--epochs", str(case.epochs), "--importance_samples", "2", "--threads", "1", "--device", "cpu", "--out", str(out))
+    return ["train", case.model, *data, *case.flags, *common]
+
+
+def test_no_model_is_left_out():
+    assert {case.model for case in CASES.values()} == set(MODELS)
+
+
+@pytest.mark.filterwarnings("ignore:.*collapsed:RuntimeWarning")  # so few steps need not fill the latents
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_its_loss_falls_and_what_comes_after_works(case, sources, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, error = cli(*words(case, sources, "run"))
+    assert code == 0, error
+    monitor = model_of(Run.open("run")).monitor
+    scores = [row[f"validation/{monitor.part}"] for row in Run.open("run").history()]
+    gain = (scores[-1] - scores[0]) * (1 if monitor.higher else -1)
+    assert gain >= case.gain, scores
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", page).lower().split()
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # it needs nothing beside itself
+
+    code, found, error = cli("evaluate", "run", "--importance_samples", "2", "--json")
+    assert code == 0, error
+    assert json.loads(found)["rows"] > 0
+    suggested = re.findall(r"^  reparam (\w+) run$", out, re.MULTILINE)
+    assert "sample" in suggested
+    for command in suggested:
+        code, written, error = cli(command, "run", *(("--n", "3") if command == "sample" else ()))
+        assert code == 0, (command, error)
+        assert (tmp_path / written.strip()).exists()
+    code, out, error = cli(*words(case, sources, "run"))
+    assert code == 0, error
+    assert "run is finished already" in out
+
+
+@pytest.mark.filterwarnings("ignore:.*collapsed:RuntimeWarning")
+@pytest.mark.parametrize("name", ["vae, text, gru", "flow, moons", "diffusion, digits"])
+def test_resumed_bit_for_bit(name, sources, tmp_path):
+    """Stopped after an epoch and taken up again: the weights, averages included, are those of a run that was not."""
+    case = CASES[name]
+    constant = ("--learning_rate_schedule", "constant")
+    for out, epochs in (("straight", 2), ("stopped", 1), ("stopped", 2)):
+        assert main([*words(case._replace(epochs=epochs), sources, tmp_path / out), *constant]) == 0
+    a, b = (Run.open(tmp_path / run).read("last") for run in ("straight", "stopped"))
+    for part in ("weights", "optimizer"):
+        mine, theirs = getattr(a, part), getattr(b, part)
+        assert mine.keys() == theirs.keys()
+        assert all(mine[key].equal(theirs[key]) for key in mine)
+
+
+@pytest.mark.parametrize("noise", ["antithetic", "sobol"])
+@pytest.mark.parametrize("name", ["vae, digits", "flow, moons", "diffusion, moons"])
+def test_the_source_of_noise_is_a_flag(name, noise, sources, cli, tmp_path):
+    case = CASES[name]._replace(epochs=1)
+    code, _, error = cli(*words(case, sources, tmp_path / "run"), "--noise", noise)
+    assert code == 0, error
+    code, _, error = cli("sample", tmp_path / "run", "--n", "8", "--noise", noise, "--output", tmp_path / "x.npz")
+    assert code == 0, error
+    with np.load(tmp_path / "x.npz") as found:
+        assert np.isfinite(found["x"]).all()
