@@ -52,6 +52,8 @@ def rows(directory: str, part: str, data: str | None, array: str | None, label: 
     Raises:
         BadInputError: when they cannot be had.
     """
+    if data is not None and source(directory) == "none":
+        raise BadInputError(f"{directory} was fitted to a density, without data, and is evaluated without: leave --data out")
     if data is not None:
         codec = facts(directory).get("codec")
         return load(data, array=array, label=label, codec=codec and codec_of(codec))

@@ -41,7 +41,7 @@ class Entry:
 MODELS = {
     "vae": Entry(
         home="reparam.models.vae:VAE",
-        summary="variational autoencoder: images or vectors through latents that are normal, coins or choices",
+        summary="variational autoencoder: images, vectors, lines of text or recordings through latents: normal, coins or choices",
         data="digits",
         expected="test ELBO -94 nats, -log p(x) 88 nats",
         seconds=20,
