@@ -101,8 +101,8 @@ def test_nothing_missing_is_fine(run, here):
         (["--data", "gaps.csv", "--label", "kind", "--output", "full.png"], "give a name that ends in .csv or .npz or .npy"),
         (["--data", "gaps.csv", "--label", "kind", "--output", "gaps.csv"], "would replace the data that are read"),
         (["--data", "gaps.csv", "--label", "kind", "--n", "0"], "n is 0: give at least 1"),
-        (["--data", "gaps.csv", "--label", "kind", "--steps", "1"], "steps=1: give at least 2"),
-        (["--data", "gaps.csv", "--label", "kind", "--repeats", "0"], "repeats=0: give at least 1"),
+        (["--data", "gaps.csv", "--label", "kind", "--steps", "1"], "steps=1: give a whole number, at least 2"),
+        (["--data", "gaps.csv", "--label", "kind", "--repeats", "0"], "repeats=0: give a whole number, at least 1"),
         (["--data", "gaps.csv", "--label", "kind", "--guidance", "-1"], "guidance=-1.0: give a finite number"),
     ],
 )

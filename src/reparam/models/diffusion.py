@@ -115,6 +115,8 @@ class Diffusion(nn.Module):
         Raises:
             BadInputError: when the settings do not fit the data.
         """
+        if config.network is None and data.codec is not None and data.codec.kind == "audio":
+            config = replace(config, network="signal")
         model = cls(config, data.shape, data.values, data.levels, data.classes)
         model.units.fit(data.x)
         if model.classes:
@@ -161,12 +163,14 @@ class Diffusion(nn.Module):
             weighting of what the network predicts it is about 1 before training.
 
         Raises:
-            ValueError: for a batch of another shape; and, in evaluation and for the first batch, for values that are not the
-                model's.
+            ValueError: for a batch of another shape; and, in evaluation and for the first batch, for values and labels that are
+                not the model's.
         """
         x, label = batch if isinstance(batch, tuple) else (batch, None)
         first = not (self.training and self._values_seen)
         self.units.check(x, values=first and not torch.compiler.is_compiling())
+        if label is not None and (first or len(label) != len(x)):
+            label = self.labels.given(label, len(x))
         self._values_seen = True
         x = self.units.standardise(x)
         if not self.training:
@@ -188,7 +192,15 @@ class Diffusion(nn.Module):
             guidance: the estimate is `D + guidance (D_label - D)`, with the estimates of an unknown label D and of the label
                 D_label: 1 is the plain one, 0 ignores the label, more exaggerates what sets the label apart.
             schedule: whose states it takes; by default that of sampling.
+
+        Raises:
+            BadInputError: when the estimate of an unknown label is wanted of a model trained with `label_dropout=0`.
         """
+        if self.classes and self.config.label_dropout == 0 and (label is None or guidance != 1):
+            raise BadInputError(
+                "this model was trained with label_dropout=0, so it knows no data of unknown label, which guidance and data "
+                "without labels want: give labels and guidance 1, or train with a positive label_dropout"
+            )
         prediction, schedule = PREDICTIONS[self.config.prediction](), schedule or self.schedule
 
         def guided(z: Tensor, log_snr: Tensor) -> Tensor:
@@ -274,12 +286,16 @@ class Diffusion(nn.Module):
             label: as `sample` has it.
             options: the other ones of `sample`.
         """
+        if not isinstance(frames, int) or frames < 1:
+            raise BadInputError(f"frames={frames!r}: give a whole number, at least 1")
         *states, last = self._chain(n, source, label, Sampling(**options))
         noisy = [state.z / spread(self.schedule, state.log_snr) for state in states]
-        shown = torch.linspace(0, len(states), min(frames, len(states) + 1)).round().long().tolist()
+        shown = torch.linspace(len(states), 0, min(frames, len(states) + 1)).round().long().flip(0).tolist()
         return torch.stack([self.units.restore([*noisy, last.x][i]) for i in shown])
 
     def _chain(self, n: int, source: Source | None, label: Label, options: _Options) -> Iterator[State]:
+        if not isinstance(n, int) or n < 0:
+            raise BadInputError(f"n={n!r}: give how many data as a whole number")
         place = self._place(n, label, options.guidance)
         if place is None and self.classes:
             place = self.labels.draw(n, source)
@@ -335,8 +351,8 @@ class Diffusion(nn.Module):
         """
         Sampling(None, guidance, "ddpm", steps)
         for name, value, least in (("steps", steps, 2), ("repeats", repeats, 1)):
-            if value < least:
-                raise BadInputError(f"{name}={value}: give at least {least}")
+            if not isinstance(value, int) or value < least:
+                raise BadInputError(f"{name}={value}: give a whole number, at least {least}")
         if mask.dtype != torch.bool or mask.shape != x.shape:
             raise ValueError(f"the mask is {mask.dtype} of shape {tuple(mask.shape)}: booleans of the shape of x are wanted")
         known = torch.where(mask, x, 0)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reparam.errors import BadInputError
 from reparam.noise import Source
 
 __all__ = ["Evaluation", "evaluate"]
@@ -96,6 +97,9 @@ def evaluate(
         source: of these.
         batch_size: data at a time.
 
+    Raises:
+        BadInputError: for no data or no noises.
+
     Example:
         >>> import torch
         >>> from reparam.models.diffusion import Config, Diffusion
@@ -105,6 +109,8 @@ def evaluate(
         (10, True)
     """
     data, labels = inputs if isinstance(inputs, tuple) else (inputs, None)
+    if not len(data) or k < 1:
+        raise BadInputError(f"{len(data)} data and k={k} noises for each: at least one of each is needed")
     size = min(batch_size, _ROWS)
     terms, losses, densities = [], 0.0, []
     for i, x in enumerate(data.split(size)):

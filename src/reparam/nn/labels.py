@@ -12,6 +12,8 @@ from reparam.noise import UNIFORM, Noise, Source
 
 __all__ = ["Label", "Labels"]
 
+_REALS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 #: One name for all data, a name for each datum, their places, or None where no label is given.
 Label = str | Sequence[str] | Tensor | None
 
@@ -66,15 +68,16 @@ class Labels(nn.Module):
         if label is None:
             return None
         if not len(self):
-            raise BadInputError(
-                f"label={label!r}, and this model was trained without labels: leave it out, or train on data with labels"
-            )
+            what = "labels" if isinstance(label, Tensor) else f"label={label!r}"
+            raise BadInputError(f"{what}, and this model was trained without labels: leave it out, or train on data with labels")
         if isinstance(label, Tensor):
-            if label.is_floating_point() or (label.numel() and not (label.min() >= 0 and label.max() < len(self))):
+            if label.dtype in (torch.bool, *_REALS) or (label.numel() and not (label.min() >= 0 and label.max() < len(self))):
                 raise BadInputError(f"labels as a tensor are places of classes, whole numbers 0..{len(self) - 1}")
             place = label.to(self.frequencies.device)
-        else:
+        elif isinstance(label, Sequence):
             place = self.places([label] * n if isinstance(label, str) else label)
+        else:
+            raise BadInputError(f"label={label!r}: give the name of a class, one of {', '.join(self.names)}")
         if place.shape != (n,):
             raise BadInputError(f"{tuple(place.shape)} labels were given for {n} data: give one name, or one label for each datum")
         return place
