@@ -115,7 +115,7 @@ def _flow(model: Any, noise: str) -> Idea:
         *map(_arrow, ("M63 102C86 95 106 95 130 100", "M190 42V84", "M248 112H334")),
         '<path class="flow" stroke-dasharray="2 3" d="M132 126C108 131 86 131 65 124" marker-end="url(#head)"/>',
         _small(97, 90, "g"),
-        _small(99, 144, "g⁻¹"),
+        _small(106, 141, "g⁻¹"),
         _back("M402 84C396 30 320 18 252 22"),
         _small(392, 34, "gradient"),
     ]

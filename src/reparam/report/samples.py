@@ -110,13 +110,20 @@ def beside(
 
 
 def _related(data: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of columns with the strongest correlations, each column once, the first ones where there are ties."""
+    """Pairs of columns that tell most of each other, each column once, the first ones where there are ties.
+
+    By the correlation of their values, of their distances from the mean, or of one with the other: where the width of a column
+    goes with another one, the values alone show nothing.
+    """
     spread = data.std(0)
     moving = np.flatnonzero(spread > 0)[:60]
     if len(moving) < 2:
         return [(0, 1)]
     z = (data[:, moving] - data[:, moving].mean(0)) / spread[moving]
-    strength = np.abs(z.T @ z / len(z))
+    away = np.abs(z) - np.abs(z).mean(0)
+    away /= np.where(away.std(0) > 0, away.std(0), 1.0)
+    crossed = np.abs(z.T @ away)
+    strength = np.max([np.abs(z.T @ z), np.abs(away.T @ away), crossed, crossed.T], axis=0) / len(z)
     found: list[tuple[int, int]] = []
     # Nearly equal columns make a line, of which there is nothing to see.
     strength[strength > 0.97] = 0.97 - (strength[strength > 0.97] - 0.97)
