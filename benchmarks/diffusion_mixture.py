@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--schedule", default="cosine", choices=("cosine", "linear", "uniform", "edm"))
     parser.add_argument("--prediction", default="v", choices=("eps", "x0", "v"))
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=15_000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--ema", type=float, default=0.999)

@@ -85,10 +85,10 @@ def train(model: Diffusion, x: Tensor, steps: int, size: int, seed: int) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "diffusion_times.json")
-    parser.add_argument("--steps", type=int, nargs="+", default=[0, 200, 2000], help="of training, before each comparison")
+    parser.add_argument("--steps", type=int, nargs="+", default=[0, 1000], help="of training, before each comparison")
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 128], help="of a batch")
     parser.add_argument("--weightings", nargs="+", default=["v", "eps"])
-    parser.add_argument("--batches", type=int, default=400)
+    parser.add_argument("--batches", type=int, default=300)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
