@@ -8,9 +8,11 @@ validation likelihood of three folds.
 
     python benchmarks/red_wine.py --data winequality-red.csv
 
-Several columns are rounded, so that a density can be high at the values that there are, and the figure says nothing of the laws of
-the unrounded quantities; it holds for the published figures as well. A Gaussian with the mean and the covariance of the training
-rows is fitted beside it: its figure shows that the protocol is the same.
+The 1599 rows are 1359 different ones: a quarter of the test rows stand among those that were learned from. And columns are rounded,
+so that a density can be high at the values that there are. Both hold for the published figures as well, and both are told: the mean
+over the test rows that were not seen, and over the test rows with uniform noise of half a step of each column's grid either way,
+for which the flow was not trained. A Gaussian with the mean and the covariance of the training rows shows that the protocol is the
+same.
 """
 
 from __future__ import annotations
@@ -74,10 +76,17 @@ def fold(x: Tensor, number: int, args: argparse.Namespace) -> dict[str, float]:
     standardised = (x - x[rest].mean(0)) / x[rest].std(0)
     gaussian = MultivariateNormal(standardised[rest].mean(0), torch.cov(standardised[rest].T))
     held_out, y = len(rest) // 10, standardised.float()
+    seen = (x[test][:, None] == x[rest]).all(-1).any(1)
+    # The middle of the distances between neighbours among a column's values.
+    steps = torch.stack([column.unique().diff().median() for column in standardised.T])
+    dither = steps * (torch.rand(len(test), x.shape[1], generator=torch.Generator().manual_seed(args.seed + number)) - 0.5)
     start = time.perf_counter()
     flow, epoch, score = train(y[rest[held_out:]], y[rest[:held_out]], args, args.seed + number)
     found = {
         "test": flow.evaluate(y[test], batch_size=1000).log_likelihood,
+        "test_unseen": flow.evaluate(y[test][~seen], batch_size=1000).log_likelihood,
+        "test_dithered": flow.evaluate((standardised[test] + dither).float(), batch_size=1000).log_likelihood,
+        "seen_share": seen.double().mean().item(),
         "validation": score,
         "gaussian": gaussian.log_prob(standardised[test]).mean().item(),
         "best_epoch": epoch,
@@ -109,7 +118,10 @@ def main() -> None:
     result = {
         "test_log_likelihood_nats": tests.mean().item(),
         "standard_error_over_folds": (tests.std() / len(tests) ** 0.5).item() if len(tests) > 1 else None,
-        "gaussian_nats": sum(each["gaussian"] for each in folds) / len(folds),
+        **{
+            f"{name}_nats" if name != "seen_share" else name: sum(each[name] for each in folds) / len(folds)
+            for name in ("test_unseen", "test_dithered", "seen_share", "gaussian")
+        },
         "rows": len(x),
         "columns": x.shape[1],
         "folds": folds,

@@ -170,7 +170,8 @@ def test_context_of_reals():
     c = 10 + 3 * normal(2000, 1, seed=1)
     x = 2 * c + 0.5 * normal(2000, 1)
     torch.manual_seed(0)
-    flow = Flow(Config(family="maf", transforms=1, hidden=(16,)), (1,), context=1)
+    config = Config(family="maf", transforms=1, hidden=(16,), context=1)
+    flow = Flow(config, (1,))
     flow.start_at(x, c)
     trained(flow, [(x[rows], c[rows]) for rows in torch.randint(2000, (400, 128), generator=torch.Generator().manual_seed(0))])
     flow.eval()
@@ -178,6 +179,9 @@ def test_context_of_reals():
     drawn = rp.sample(flow.law(where), (2000,), source=fresh())
     assert (drawn.mean(0) - 2 * where).abs().max() < 0.4
     assert (drawn.std(0) - 0.5).abs().max() < 0.15
+    again = Flow.from_record(config, {"shape": [1], "values": "real", "levels": None, "classes": None}).eval()
+    again.load_state_dict(flow.state_dict())
+    torch.testing.assert_close(again.log_prob(x[:5], c[:5]), flow.log_prob(x[:5].double(), c[:5].double()))
     with pytest.raises(BadInputError, match=r"draw from flow.law\(context\)"):
         flow.sample(3)
     with pytest.raises(ValueError, match=r"... x 1"):
@@ -290,6 +294,8 @@ def test_targets_of_users_that_are_none(tmp_path, monkeypatch):
         ({"interval": (1.0, 0.0)}, "the lower one first"),
         ({"interval": (0.0, 1.0), "logit": False}, "leave one out"),
         ({"target": "ring", "condition": True}, "condition is for data"),
+        ({"target": "ring", "dropout": 0.1}, "dropout is for data"),
+        ({"context": 2, "condition": True}, "or neither"),
         ({"estimator": "score"}, "is for a target"),
     ],
 )
@@ -324,12 +330,43 @@ def test_batches_that_do_not_fit():
         flow.log_prob(torch.zeros(4, 2), k=0)
     with pytest.raises(ValueError, match="not conditional"):
         flow.law(torch.zeros(4))
-    with pytest.raises(BadInputError, match="not conditional"):
+    with pytest.raises(BadInputError, match="trained without labels"):
         flow.sample(3, label="a")
     conditional = Flow(Config(condition=True, **SMALL), (2,), classes=("a", "b"))
-    with pytest.raises(BadInputError, match="label='c': the model knows a, b"):
+    with pytest.raises(BadInputError, match="label 'c' is none that this model knows: give one of a, b"):
         conditional.sample(3, label="c")
-    with pytest.raises(ValueError, match="give a context, places of labels"):
+    with pytest.raises(ValueError, match="its context is None: give a tensor of places of labels"):
         conditional.log_prob(torch.zeros(4, 2))
-    with pytest.raises(ValueError, match="whole numbers below 2"):
-        conditional.law(torch.zeros(4))
+    for wrong in (torch.zeros(4), torch.tensor([0, 2]), torch.tensor([True])):
+        with pytest.raises(ValueError, match=r"whole numbers 0\.\.1"):
+            conditional.law(wrong)
+    with pytest.raises(ValueError, match=r"of \(3,\) data, the batch of 4"):
+        conditional.log_prob(torch.zeros(4, 2), torch.tensor([0, 1, 1]))
+    other = from_tensor(normal(4, 2), torch.tensor([7, 7, 8, 8]), name="other")
+    with pytest.raises(BadInputError, match="label '7' is none that this model knows"):
+        conditional.inputs(other)
+    with pytest.raises(BadInputError, match="has no labels"):
+        conditional.inputs(from_tensor(normal(4, 2), name="bare"))
+
+
+def test_labels_are_known_by_their_names():
+    """Of data that hold fewer of the classes, places are other numbers."""
+    flow = Flow(Config(condition=True, **SMALL), (2,), classes=("5", "6", "7"))
+    _, places = flow.inputs(from_tensor(normal(3, 2), torch.tensor([7, 7, 6]), name="other"))
+    assert places.tolist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.uint8, torch.int64])
+def test_batches_of_any_dtype(dtype):
+    flow = shaken(Flow(Config(**SMALL), (2,), levels=3))
+    x = counts(5, (2,), 3)
+    torch.testing.assert_close(flow.log_prob(x.to(dtype), source=fresh()), flow.log_prob(x, source=fresh()))
+    torch.testing.assert_close(flow.pull(x.to(dtype)), flow.pull(x))
+    assert flow.loss(x.to(dtype), fresh()).total.dtype == torch.float32
+
+
+def test_samples_that_depend_on_each_other_are_not_compared():
+    flow = Flow(Config(target="ring", estimator="leave_one_out", **SMALL), (2,))
+    with pytest.raises(BadInputError, match="give noise fresh"):
+        flow.loss(torch.zeros(8, 1), rp.Sobol(0))
+    assert flow.eval().loss(torch.zeros(1, 1), rp.Sobol(0)).total.isfinite()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical
 
 from reparam.errors import BadInputError
 from reparam.estimators import Estimator, LeaveOneOut, Pathwise, Score
@@ -21,10 +19,11 @@ from reparam.models.targets import target as find_target
 from reparam.nn.autoregressive import stack
 from reparam.nn.bijection import Chain
 from reparam.nn.flow_law import FlowLaw
-from reparam.nn.preprocess import Logit, Standardise, dequantise, quantise
-from reparam.noise import NORMAL, Noise, Source
+from reparam.nn.labels import Labels
+from reparam.nn.preprocess import Logit, Standardise, check_columns, dequantise, quantise
+from reparam.noise import NORMAL, Noise, Source, readable
 from reparam.objectives import elbo, sampled, sticking
-from reparam.paths import rsample, sample, sample_and_log_prob
+from reparam.paths import rsample, sample_and_log_prob
 from reparam.training import Batch, Loss, Monitor
 
 if TYPE_CHECKING:
@@ -65,7 +64,6 @@ class Flow(nn.Module):
         shape: of one datum: (D,) or (C, H, W).
         levels: the largest count, for data that are counts; 1 for binary data. None: reals.
         classes: names of the labels, for `condition`.
-        context: number of values in a context of reals that the density is conditional on, instead of classes.
 
     Raises:
         BadInputError: for settings that do not fit each other or the data.
@@ -90,8 +88,6 @@ class Flow(nn.Module):
 
     Sampling = Sampling
 
-    shares: Tensor
-
     def __init__(
         self,
         config: Config,
@@ -99,26 +95,23 @@ class Flow(nn.Module):
         *,
         levels: int | None = None,
         classes: tuple[str, ...] | None = None,
-        context: int = 0,
     ) -> None:
         super().__init__()
         if config.condition and not classes:
             raise BadInputError("condition=True: the names of the classes are wanted, of data with labels")
-        if context and (config.condition or config.target):
-            raise BadInputError(f"context={context} is instead of condition and target: leave one out")
         if config.logit and levels is None and config.interval is None:
             raise BadInputError("logit=True: reals have no ends that are known: give interval=(low, high)")
         if config.interval is not None and levels is not None:
             raise BadInputError(f"interval={config.interval} is for reals, the data are counts 0..{levels}: leave it out")
         self.config, self.shape, self.levels = config, torch.Size(shape), levels
-        self.classes = tuple(classes) if config.condition and classes else None
+        self.labels = Labels(classes if config.condition and classes else ())
         self.target = None if config.target is None else given(config.target)
         self.monitor = Monitor("log_likelihood", "log-likelihood") if config.target is None else Monitor("elbo", "ELBO")
-        dim, self.context = self.shape.numel(), len(self.classes) if self.classes else context
+        dim, self.context = self.shape.numel(), len(self.labels) or config.context
         self.interval = config.interval if levels is None else (0.0, levels + 1.0)
         self.logit = Logit(*self.interval) if self.interval is not None and config.logit is not False else None
         self.standardise = Standardise(dim)
-        self.standardise_context = Standardise(context) if context else None
+        self.standardise_context = Standardise(config.context) if config.context else None
         self.bijection = Chain(
             *([] if self.logit is None else [self.logit]),
             self.standardise,
@@ -133,7 +126,6 @@ class Flow(nn.Module):
                 dropout=config.dropout,
             ),
         )
-        self.register_buffer("shares", torch.full((len(self.classes or ()),), 1 / max(1, len(self.classes or ()))))
 
     @classmethod
     def for_data(cls, config: Config, data: Data) -> Flow:
@@ -146,6 +138,10 @@ class Flow(nn.Module):
         """
         if config.target is not None:
             return cls(config, (find_target(config.target).dim,))
+        if config.context:
+            raise BadInputError(
+                f"context={config.context} is of reals that no file gives: make the flow in Python, Flow(config, shape)"
+            )
         if data.values == "tokens":
             raise BadInputError(f"{data.name} has tokens, which have no density: reparam train vae takes texts")
         flow = cls(config, data.shape, levels=_levels(data.values, data.levels), classes=data.classes)
@@ -160,9 +156,26 @@ class Flow(nn.Module):
         classes = data.get("classes")
         return cls(config, shape, levels=_levels(data["values"], data["levels"]), classes=tuple(classes) if classes else None)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels that the model knows."""
+        return self.labels.names
+
+    @property
+    def shares(self) -> Tensor:
+        """How often each class comes in the training data."""
+        return self.labels.frequencies
+
     def inputs(self, data: Data) -> Batch:
-        """What `loss` and `evaluate` take of a data set: its values, with the places of its labels for a conditional flow."""
-        return (data.x, data.places) if self.classes else data.x
+        """What `loss` and `evaluate` take of a data set: its values, for a conditional flow with the places of their labels.
+
+        Raises:
+            BadInputError: for labels that the model does not know.
+        """
+        if not len(self.labels):
+            return data.x
+        places = data.places  # first, as it says what is wanted of data without labels
+        return data.x, self.labels.places(data.classes or ()).to(places.device)[places]
 
     @torch.no_grad()
     def start_at(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -170,7 +183,7 @@ class Flow(nn.Module):
         self._check(x, values=True)
         x = x.to(self._dtype).flatten(1)
         if self.levels is None:
-            _check_columns(x)
+            check_columns(x)
         else:
             x = x + 0.5
         if self.logit is not None:
@@ -178,8 +191,8 @@ class Flow(nn.Module):
         self.standardise.fit(x)
         if self.standardise_context is not None and context is not None:
             self.standardise_context.fit(context)
-        if self.classes and context is not None:
-            self.shares.copy_(torch.bincount(context, minlength=len(self.classes)) / len(context))
+        if len(self.labels) and context is not None:
+            self.labels.fit(context)
 
     def law(self, context: Tensor | None = None) -> FlowLaw:
         """p(x), or p(x | context): a torch distribution with a path, of event shape `shape`.
@@ -215,16 +228,24 @@ class Flow(nn.Module):
         Where the gradient is pathwise, the parameters of log q(x) are cut: what is left out has mean zero, and what is left
         vanishes at a perfect fit (arXiv:1703.09194, arXiv:2207.08219).
         """
-        target, terms = self._target(), []
+        target, terms, n = self._target(), [], len(rows)
 
         def log_density(x: Tensor) -> Tensor:
             value = target.log_density(x)
             terms.append(value.detach().mean())
             return value
 
-        kl = sticking if self.config.estimator == "pathwise" else sampled
-        estimator = _ESTIMATORS[self.config.estimator]()
-        bound = elbo(log_density, self.law(), kl=kl, estimator=estimator, n=len(rows), source=source)
+        if not self.training:  # no gradient is wanted, and one sample will do
+            x, log_q = sample_and_log_prob(self.law(), (n,), source=source)
+            bound = log_density(x).mean() - log_q.mean()
+        else:
+            if self.config.estimator == "leave_one_out" and not getattr(source, "independent", True):
+                raise BadInputError(
+                    "estimator='leave_one_out' compares samples that are independent: give noise fresh, or pathwise"
+                )
+            kl = sticking if self.config.estimator == "pathwise" else sampled
+            estimator = _ESTIMATORS[self.config.estimator]()
+            bound = elbo(log_density, self.law(), kl=kl, estimator=estimator, n=n, source=source)
         parts = {"elbo": bound.detach(), "log_density": terms[0], "entropy": bound.detach() - terms[0]}
         return Loss(-bound, parts)
 
@@ -242,7 +263,8 @@ class Flow(nn.Module):
         if k < 1:
             raise ValueError(f"k={k} draws of noise: give at least 1")
         self._check(x, values=not self.training)
-        law = self.law(context)
+        x, law = x.to(self._dtype), self.law(context)
+        self._check_rows(x, law)
         if self.levels is None:
             return law.log_prob(x)
         if k == 1:
@@ -254,12 +276,14 @@ class Flow(nn.Module):
 
     def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise to data: `f^-1(z)`, N + shape; of counts before they are rounded down."""
-        return self.law(context).push(z)
+        return self.law(context).push(z.to(self._dtype))
 
     def pull(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Data to noise: `f(x)`, N + shape; counts are taken at the middle of their cells."""
         self._check(x)
-        return self.law(context).pull(x if self.levels is None else x + 0.5)
+        law, x = self.law(context), x.to(self._dtype)
+        self._check_rows(x, law)
+        return law.pull(x if self.levels is None else x + 0.5)
 
     def rsample(self, n: int, context: Tensor | None = None, source: Source | None = None) -> Tensor:
         """`n` samples, differentiable in the parameters, of shape n + batch + shape; of counts before they are rounded down."""
@@ -274,7 +298,7 @@ class Flow(nn.Module):
         """
         context = self._labels(n, label, source)
         # A row of noise for each datum, whatever its label.
-        x = self.push(Noise(NORMAL, self.shape, self._dtype, self.shares.device).draw((n,), source=source), context)
+        x = self.push(Noise(NORMAL, self.shape, self._dtype, self.standardise.shift.device).draw((n,), source=source), context)
         return x if self.levels is None else quantise(x, self.levels)
 
     @torch.no_grad()
@@ -334,30 +358,29 @@ class Flow(nn.Module):
             if context is not None:
                 raise ValueError("this flow is not conditional, and a context was given: make it with condition=True or context=C")
             return None
-        if context is None:
-            wanted = "places of labels" if self.classes else f"reals, ... x {self.context}"
-            raise ValueError(f"this flow is conditional: give a context, {wanted}")
-        if self.classes:
-            if context.is_floating_point():
-                raise ValueError(f"the context is {context.dtype}: places of labels are whole numbers below {self.context}")
-            return nn.functional.one_hot(context, self.context).to(self._dtype)
+        if not isinstance(context, Tensor):
+            wanted = "a tensor of places of labels" if len(self.labels) else f"a tensor of reals, ... x {self.context}"
+            raise ValueError(f"this flow is conditional, and its context is {context!r}: give {wanted}")
+        if len(self.labels):
+            if context.dtype not in (torch.int64, torch.int32) or (
+                readable(context) and context.numel() and not (context.min() >= 0 and context.max() < self.context)
+            ):
+                raise ValueError(f"the context is places of labels: give whole numbers 0..{self.context - 1}, came {context.dtype}")
+            return nn.functional.one_hot(context.long(), self.context).to(self._dtype)
         if context.shape[-1:] != (self.context,):
             raise ValueError(f"the context has shape {tuple(context.shape)}: this flow takes ... x {self.context}")
-        made: Tensor = self.standardise_context(context)[0]  # type: ignore[misc]
+        made: Tensor = self.standardise_context(context.to(self._dtype))[0]  # type: ignore[misc]
         return made
 
     def _labels(self, n: int, label: str | None, source: Source | None) -> Tensor | None:
-        if not self.classes:
-            if label is not None:
-                raise BadInputError(f"label={label!r}: this flow is not conditional; train one with condition=True")
-            if self.context:
-                raise BadInputError("this flow is conditional on reals: draw from flow.law(context), as rp.sample does")
-            return None
-        if label is None:
-            return sample(Categorical(self.shares), (n,), source=source)
-        if label not in self.classes:
-            raise BadInputError(f"label={label!r}: the model knows {', '.join(self.classes)}")
-        return torch.full((n,), self.classes.index(label), device=self.shares.device)
+        if self.config.context:
+            raise BadInputError("this flow is conditional on reals: draw from flow.law(context), as rp.sample does")
+        place = self.labels.given(label, n)
+        return self.labels.draw(n, source) if place is None and len(self.labels) else place
+
+    def _check_rows(self, x: Tensor, law: FlowLaw) -> None:
+        if law.batch_shape not in (torch.Size(), x.shape[:1]):
+            raise ValueError(f"the context is of {tuple(law.batch_shape)} data, the batch of {len(x)}: give one for each datum")
 
     def _check(self, x: Tensor, *, values: bool = False) -> None:
         if x.shape[1:] != self.shape or x.dim() == 0:
@@ -382,25 +405,3 @@ def _levels(values: str, levels: int | None) -> int | None:
 
 def _pair(batch: Batch) -> tuple[Tensor, Tensor | None]:
     return (batch, None) if isinstance(batch, Tensor) else (batch[0], batch[1])
-
-
-def _check_columns(x: Tensor) -> None:
-    """Columns whose density has no bound: constants are refused, few different values are named."""
-    from reparam.data import DataWarning
-
-    if len(x) < 2:
-        return
-    constant = (x == x[0]).all(0)
-    if bool(constant.any()):
-        column = int(constant.nonzero()[0])
-        raise BadInputError(
-            f"column {column} of the training data is constant, {x[0, column]:g}: no density has a maximum there, leave it out"
-        )
-    few = [i for i, column in enumerate(x.T) if len(column) >= 100 and len(column[:1000].unique()) <= 10]
-    if few:
-        warnings.warn(
-            f"column {few[0]} of the training data has at most 10 different values ({len(few)} such): the likelihood of a density "
-            "rises without bound there, and tells little; leave it out, or give counts",
-            DataWarning,
-            stacklevel=4,
-        )

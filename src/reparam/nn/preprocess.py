@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from reparam.data import DataWarning
+from reparam.errors import BadInputError
 from reparam.nn.bijection import Bijection, Pair
 from reparam.noise import UNIFORM, Noise, Source
 
-__all__ = ["Logit", "Standardise", "dequantise", "quantise"]
+__all__ = ["Logit", "Standardise", "check_columns", "dequantise", "quantise"]
 
 
 class Standardise(Bijection):
@@ -121,3 +125,27 @@ def dequantise(x: Tensor, source: Source | None = None, rows: int | None = None)
 def quantise(x: Tensor, levels: int) -> Tensor:
     """The counts 0..levels in whose cells `x` lies."""
     return x.floor().clamp(0, levels)
+
+
+def check_columns(x: Tensor) -> None:
+    """Look for columns of data N x D whose density has no bound.
+
+    Raises:
+        BadInputError: for a constant column. One with few different values is a warning.
+    """
+    if len(x) < 2:
+        return
+    constant = (x == x[0]).all(0)
+    if bool(constant.any()):
+        column = int(constant.nonzero()[0])
+        raise BadInputError(
+            f"column {column} of the training data is constant, {x[0, column]:g}: no density has a maximum there, leave it out"
+        )
+    few = [i for i, column in enumerate(x.T) if len(column) >= 100 and len(column[:1000].unique()) <= 10]
+    if few:
+        warnings.warn(
+            f"column {few[0]} of the training data has at most 10 different values ({len(few)} such): the likelihood of a density "
+            "rises without bound there, and tells little; leave it out, or give counts",
+            DataWarning,
+            stacklevel=4,
+        )
