@@ -36,9 +36,10 @@ _PEAK = 0.99
 class AudioCodec:
     """Waveforms to log-mel spectrograms of one size, and back.
 
-    With the short-time Fourier transform X of a waveform (Hann windows) and the mel filters M (Slaney's),
+    With the short-time Fourier transform X of a waveform (Hann windows; |X| is 1 at the frequency of a full-scale tone) and the
+    mel filters M (Slaney's, of height one),
 
-        x[m, t] = log(sum_k M[m, k] |X[k, t]|^2 + floor).
+        x[m, t] = log(sum_k M[m, k] |X[k, t]|^2 + 1e-6).
 
     `decode` takes M back by non-negative least squares and finds the phases by Griffin and Lim's algorithm, from the same random
     ones each time. What is shorter than `frames` frames is followed by silence, what is longer loses its end.

@@ -55,6 +55,17 @@ def read_audio_folder(
 
     Raises:
         BadInputError: naming the recording, or when there is none.
+
+    Example:
+        >>> import tempfile
+        >>> from reparam.data.wav import to_wav
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name, hertz in {"low_1": 300, "high_1": 3000}.items():
+        ...         tone = np.sin(2 * np.pi * hertz * np.arange(2400) / 8000)
+        ...         _ = (Path(folder) / f"{name}.wav").write_bytes(to_wav(0.5 * tone, rate=8000))
+        ...     data = read_audio_folder(Path(folder), label="name")
+        >>> data.x.shape, data.classes, data.codec.seconds
+        (torch.Size([2, 1, 40, 24]), ('high', 'low'), 0.368)
     """
     _check_settings(label, rate, mels, seconds, on_error)
     paths = sorted(_wavs(folder))
