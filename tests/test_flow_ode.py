@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import tensor
+from torch.distributions import Independent, MixtureSameFamily, Normal
 
 import reparam as rp
 from mixtures import draw, mixture, project
@@ -37,6 +38,18 @@ class TestDensity:
         with torch.no_grad():
             found = log_likelihood(bayes(law, schedule), x, schedule, tolerance=1e-5)
         assert (found - law.log_prob(x)).abs().max() / dim < 1e-3
+
+    @pytest.mark.parametrize("schedule", [VP(high=2.0), EDM(sigma_min=math.exp(-1))], ids=["vp", "edm"])
+    def test_is_that_of_the_data_smoothed_by_the_noise_of_the_clean_end(self, schedule):
+        """With noise of exp(-1) left, which counts: the density is that of the mixture with scales `hypot(s_k, exp(-1))`."""
+        law = mixture(2)
+        base = law.component_distribution.base_dist
+        scale = torch.hypot(base.scale, tensor(math.exp(-1), dtype=torch.float64))
+        smooth = MixtureSameFamily(law.mixture_distribution, Independent(Normal(base.loc, scale), 1))
+        x = draw(smooth, 16)
+        with torch.no_grad():
+            found = log_likelihood(bayes(law, schedule), x, schedule, tolerance=1e-5)
+        assert torch.allclose(found, smooth.log_prob(x), atol=2e-3)
 
     def test_error_falls_with_the_tolerance(self):
         law, schedule = mixture(2), VP()
@@ -92,9 +105,7 @@ class TestDensity:
         x = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
         flat = lambda z, log_snr: standard_normal(z.flatten(1), log_snr).reshape(z.shape)  # noqa: E731
         with torch.no_grad():
-            assert torch.allclose(
-                log_likelihood(flat, x, VP()), torch.distributions.Normal(0.0, 1.0).log_prob(x).sum((1, 2, 3)), atol=2e-3
-            )
+            assert torch.allclose(log_likelihood(flat, x, VP()), Normal(0.0, 1.0).log_prob(x).sum((1, 2, 3)), atol=2e-3)
 
 
 class TestFlow:
@@ -104,6 +115,12 @@ class TestFlow:
         x = draw(law, 16)
         eps = encode(bayes(law, schedule), x, schedule, tolerance=1e-6)
         assert torch.allclose(decode(bayes(law, schedule), eps, schedule, tolerance=1e-6), x, atol=1e-4)
+
+    def test_the_clean_end_is_at_the_scale_of_the_data(self):
+        """The flow of N(0, 1) leaves the state at unit scale as it is: data go in times a, `a^2 = sigmoid(2)`, and out over a."""
+        x, a = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None], math.sqrt(1 / (1 + math.exp(-2)))
+        assert torch.allclose(encode(standard_normal, x, VP(high=2.0)), a * x)
+        assert torch.allclose(decode(standard_normal, x, VP(high=2.0)), x / a)
 
     @schedules
     def test_noise_is_standard_normal(self, schedule):
@@ -142,7 +159,7 @@ class TestEdges:
             log_p = log_likelihood(standard_normal, x, VP())
         assert (eps.dtype, log_p.dtype) == (dtype, torch.float32)
         assert torch.allclose(eps.float(), x.float(), atol=0.02)
-        assert torch.allclose(log_p, torch.distributions.Normal(0.0, 1.0).log_prob(x.float()).sum(1), atol=1e-3)
+        assert torch.allclose(log_p, Normal(0.0, 1.0).log_prob(x.float()).sum(1), atol=1e-3)
 
     def test_empty(self):
         x = torch.ones(0, 2)
@@ -154,7 +171,7 @@ class TestEdges:
         x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
         with torch.no_grad():
             log_p = log_likelihood(standard_normal, x, schedule)
-        assert torch.allclose(log_p, torch.distributions.Normal(0.0, 1.0).log_prob(x)[:, 0], atol=1e-3)
+        assert torch.allclose(log_p, Normal(0.0, 1.0).log_prob(x)[:, 0], atol=1e-3)
 
     def test_refused(self):
         x = torch.ones(2, 2)
