@@ -145,3 +145,19 @@ def test_the_source_of_noise_is_a_flag(name, noise, sources, cli, tmp_path):
     assert code == 0, error
     with np.load(tmp_path / "x.npz") as found:
         assert np.isfinite(found["x"]).all()
+
+
+def test_what_a_model_cannot_do_is_said(sources, cli, refused, tmp_path):
+    assert cli(*words(CASES["flow, moons"]._replace(epochs=1), sources, tmp_path / "run"))[0] == 0
+    for command in ("reconstruct", "encode"):
+        refused(2, f"run is of a flow, which does not {command}$", command, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [("digits", ("--tokens", "bpe")), ("moons", ("--mels", "20")), ("text", ("--rate", "8000")), ("sounds", ("--longest", "9"))],
+)
+def test_options_of_other_data_are_refused(sources, refused, data, options):
+    refused(
+        2, f"{options[0][2:]}=.* has no meaning for .*: leave it out", "train", "vae", "--data", sources.get(data, data), *options
+    )

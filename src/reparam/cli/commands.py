@@ -163,8 +163,8 @@ def reconstruct(
     path = place(output, "reconstructions", facts, data, opened.source(run))
     _check_count("n", n)
     model = opened.model(run, checkpoint)
+    reconstruct = opened.able(model, "reconstruct", run)
     with opened.fitting(model, opened.rows(run, part, data, array, label)) as x:
-        reconstruct = opened.able(model, "reconstruct", run)
         made = torch.cat([reconstruct(batch) for batch in x[:n].split(_BATCH)])
     write_data(path, {"reconstruction": made.numpy(), "x": x[:n].numpy()}, facts)
     print(path)
@@ -199,12 +199,13 @@ def encode(
 
     path = destination(output, (".npz", ".parquet"), data, opened.source(run))
     model = opened.model(run, checkpoint)
+    describe = opened.able(model, "describe", run, "encode")
     names = ["data"] if data is not None else ["train", "validation", "test"] if part == "all" else [part]
     parts = [opened.rows(run, name, data, array, label) for name in names]
     found: list[dict[str, torch.Tensor]] = []
     for rows in parts:
         with opened.fitting(model, rows) as x:
-            found += map(opened.able(model, "describe", run), x.split(_BATCH))
+            found += map(describe, x.split(_BATCH))
     tables = {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}
     places = [np.arange(len(rows)) if rows.rows is None else rows.rows.numpy() for rows in parts]
     facts: dict[str, Any] = {"row": np.concatenate(places), "part": np.repeat(names, list(map(len, parts)))}

@@ -90,12 +90,12 @@ def noise(seed: int, device: torch.device | None = None, kind: Literal["fresh", 
     return source_of(kind, seed, device or "cpu")
 
 
-def able(model: Any, method: str, directory: str) -> Any:
+def able(model: Any, method: str, directory: str, command: str | None = None) -> Any:
     """A method of the model of a run.
 
     Raises:
-        BadInputError: when it has none.
+        BadInputError: when it has none; it names the command, or the method where they are called the same.
     """
     if not hasattr(model, method):
-        raise BadInputError(f"{directory} is of a {record(directory)['model']['name']}, which does not {method}")
+        raise BadInputError(f"{directory} is of a {record(directory)['model']['name']}, which does not {command or method}")
     return getattr(model, method)

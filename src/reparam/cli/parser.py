@@ -51,6 +51,7 @@ class Parser(ArgumentParser):  # type: ignore[misc]
         """A flag for each parameter of a function that has a default; those without are positional."""
         self.add_function_arguments(function, as_group=False, as_positional=True, skip={"options"})
         self._learn(function)
+        self.hints.pop("options", None)
         positional = [f.upper() for f in self.hints if not any(a.option_strings for a in self._actions if a.dest == f)]
         self.usage = " ".join([self.prog, *positional, "[flags]"])
 
@@ -61,7 +62,8 @@ class Parser(ArgumentParser):  # type: ignore[misc]
     def _learn(self, kind: Any) -> None:
         self.hints |= {name: hint for name, hint in get_type_hints(kind).items() if name != "return"}
         for action in self._actions:
-            if self.hints.get(action.dest) is bool:
+            hint = self.hints.get(action.dest)
+            if hint is bool or bool in get_args(hint):
                 action.nargs, action.const = "?", True
 
     def read(self, words: Sequence[str]) -> Namespace:

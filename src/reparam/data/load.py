@@ -69,22 +69,23 @@ def load(
     if not str(spec):
         raise BadInputError(f"data is '': give a path, or one of {', '.join(map(repr, BUNDLED))}")
     if isinstance(spec, str) and spec in BUNDLED:
-        _refuse_options(repr(spec), array=array, label=label)
+        _refuse_options(repr(spec), array=array, label=label, **text, **sound)
         return BUNDLED[spec]()
     path, mode = _find(spec)
     title = repr(str(path))
     try:
         if stat.S_ISDIR(mode):
             if has_wav(path):
-                _refuse_options(f"the folder {title}", array=array)
+                _refuse_options(f"the folder {title}", array=array, **text)
                 return read_audio_folder(path, label=label, on_error=on_error, codec=_of(AudioCodec, codec, title), **sound)
-            _refuse_options(f"the folder {title}", array=array, label=label)
+            _refuse_options(f"the folder {title}", array=array, label=label, **text, **sound)
             parts = read_idx_folder(path) if has_idx(path) else read_image_folder(path, on_error)
             return assemble(parts, name=path.name or "data", source=str(path))
         if stat.S_ISREG(mode) and path.suffix.lower() == ".txt":
-            _refuse_options(title, array=array, label=label)
+            _refuse_options(title, array=array, label=label, **sound)
             return read_text(path, codec=_of(TextCodec, codec, title), **text)
         if stat.S_ISREG(mode):
+            _refuse_options(title, **text, **sound)
             return assemble(_read_file(path, array, label), name=path.stem, source=str(path))
     except OSError as error:
         raise BadInputError(f"{title} cannot be read: {error.strerror or error}") from error
@@ -134,7 +135,7 @@ def _of(kind: type[AnyCodec], codec: Codec | None, title: str) -> AnyCodec | Non
     raise BadInputError(f"{title} is of another kind than the run's data, which are of kind {codec.kind}: give such data")
 
 
-def _refuse_options(title: str, **options: str | None) -> None:
+def _refuse_options(title: str, **options: object) -> None:
     for name, value in options.items():
         if value is not None:
             raise BadInputError(f"{name}={value!r} has no meaning for {title}: leave it out")

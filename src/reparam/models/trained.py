@@ -65,10 +65,14 @@ class DataOptions:
             array=self.array,
             label=self.label,
             on_error=self.bad_files,
-            text={"tokens": self.tokens, "vocabulary": self.vocabulary, "longest": self.longest, "long_lines": self.long_lines},
-            sound={"rate": self.rate, "mels": self.mels, "seconds": self.seconds},
+            text=self._given("tokens", "vocabulary", "longest", "long_lines"),
+            sound=self._given("rate", "mels", "seconds"),
         )
         return data, split(data, seed=self.split_seed, validation=self.validation_fraction, test=self.test_fraction)
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Those of these options that are not the default: data that have no use for them refuse them."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(DataOptions, name)}
 
 
 def record(name: str, model: Any, training: Training, options: DataOptions, data: Data, splits: Splits) -> dict[str, Any]:
