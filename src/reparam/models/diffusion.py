@@ -31,8 +31,6 @@ __all__ = ["Config", "Diffusion", "Evaluation", "Sampling"]
 
 _Options = Sampling  # inside the class, the name is that of its attribute
 
-# Images of more places than this get a coarser scale more, and fewer channels at the finest.
-_SMALL = 400
 # The bound of counts leaves the last step to their lattice, from where so many deviations of the noise are one count.
 _STEPS_OF_NOISE = 4.0
 # Times for each datum in validation, where one alone would make epochs hard to tell apart.
@@ -92,17 +90,12 @@ class Diffusion(nn.Module):
             raise BadInputError("a diffusion model takes numbers, and the data are texts: use vae")
         if config.conditional and not classes:
             raise BadInputError("conditional=True, and the data have no labels: name their column or array (label=..., --label)")
-        self.config = config = _decided(config, tuple(shape), conditional=bool(classes))
+        self.config = config = config.decided(tuple(shape), conditional=bool(classes))
         self.shape = torch.Size(shape)
         self.units = Units(shape, values, levels)
         self.labels = Labels(classes if config.conditional and classes else ())
-        self.network = ConditionalNetwork(
-            str(config.network),
-            shape,
-            config.hidden if config.network == "mlp" else config.channels or (),
-            classes=len(self.labels),
-            dropout=config.dropout,
-        )
+        widths, kind = (config.hidden, "mlp") if config.network == "mlp" else (config.channels or (), str(config.network))
+        self.network = ConditionalNetwork(kind, shape, widths, classes=len(self.labels), dropout=config.dropout)
         self.training_schedule, self.schedule = SCHEDULES[config.schedule]
         self._values_seen = False
 
@@ -296,20 +289,13 @@ class Diffusion(nn.Module):
     def _chain(self, n: int, source: Source | None, label: Label, options: _Options) -> Iterator[State]:
         if not isinstance(n, int) or n < 0:
             raise BadInputError(f"n={n!r}: give how many data as a whole number")
-        place = self._place(n, label, options.guidance)
+        place = self.labels.given(label, n, options.guidance)
         if place is None and self.classes:
             place = self.labels.draw(n, source)
         like = self.units.shift
         z = start((n, *self.shape), self.schedule, source=source, dtype=like.dtype, device=like.device)
         denoise, method = self.denoiser(place, options.guidance), METHODS[options.sampler]
         return chain(denoise, z, self.schedule, method=method, steps=options.steps, source=source)
-
-    def _place(self, n: int, label: Label, guidance: float) -> Tensor | None:
-        if not self.classes and guidance != 1:
-            raise BadInputError(
-                f"guidance={guidance:g}, and this model was trained without labels: leave it out, or train on data with labels"
-            )
-        return self.labels.given(label, n)
 
     @torch.no_grad()
     def impute(
@@ -357,15 +343,8 @@ class Diffusion(nn.Module):
             raise ValueError(f"the mask is {mask.dtype} of shape {tuple(mask.shape)}: booleans of the shape of x are wanted")
         known = torch.where(mask, x, 0)
         self.units.check(known, values=True)
-        z = repaint(
-            self.denoiser(self._place(len(x), label, guidance), guidance),
-            self.units.standardise(known),
-            mask,
-            self.schedule,
-            steps=steps,
-            repeats=repeats,
-            source=source,
-        )
+        denoise, z = self.denoiser(self.labels.given(label, len(x), guidance), guidance), self.units.standardise(known)
+        z = repaint(denoise, z, mask, self.schedule, steps=steps, repeats=repeats, source=source)
         return torch.where(mask, x, self.units.rounded(self.units.restore(z)).to(x.dtype))
 
     # How well the model explains data.
@@ -385,7 +364,7 @@ class Diffusion(nn.Module):
         Source: Kingma et al., arXiv:2107.00630.
         """
         self.units.check(x, values=True)
-        place = self._place(len(x), label, 1.0)
+        place = self.labels.given(label, len(x))
         high, low = self.schedule.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
         if (lattice := self.units.lattice) is not None:  # the network need not know counts apart: the last step does
             high = min(high, 2 * math.log(_STEPS_OF_NOISE * self.units.scale.max().item()))
@@ -416,7 +395,7 @@ class Diffusion(nn.Module):
         if self.units.levels is not None:
             raise BadInputError(f"log_prob is of reals, and this model is of counts 0..{self.units.levels}: use bound")
         self.units.check(x, values=True)
-        denoise, z = self.denoiser(self._place(len(x), label, 1.0)), self.units.standardise(x)
+        denoise, z = self.denoiser(self.labels.given(label, len(x))), self.units.standardise(x)
         return log_likelihood(denoise, z, self.schedule, probes=probes, source=source) - self.units.log_scale
 
     def evaluate(
@@ -424,15 +403,3 @@ class Diffusion(nn.Module):
     ) -> Evaluation:
         """What the model is worth on data: `inputs(data)`, with `k` times and noises for each datum."""
         return evaluate(self, inputs, k=k, source=source, batch_size=batch_size)
-
-
-def _decided(config: Config, shape: tuple[int, ...], conditional: bool) -> Config:
-    """With every choice made that a default leaves to the data."""
-    network = config.network or ("mlp" if len(shape) == 1 else "unet")
-    channels = config.channels
-    if channels is None:
-        places = shape[-1:] if network == "signal" or len(shape) == 1 else shape[1:]
-        channels = (128, 128, 128) if network == "signal" else (32, 64) if math.prod(places) <= _SMALL else (16, 32, 64)
-        channels = channels[: 1 + (max(places) - 1).bit_length()]
-    conditional = conditional if config.conditional is None else config.conditional
-    return replace(config, network=network, channels=channels, conditional=conditional)

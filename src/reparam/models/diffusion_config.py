@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reparam.errors import BadInputError
@@ -12,6 +12,9 @@ from reparam.nn.noising import EDM, VP, Schedule
 from reparam.nn.samplers import METHODS
 
 __all__ = ["SCHEDULES", "Config", "Sampling"]
+
+# Images of more pixels than this get a coarser scale more, and fewer channels at the finest.
+_SMALL = 400
 
 #: Schedules by name: that of the times to train at, and that of the steps to sample by.
 SCHEDULES: dict[str, tuple[Schedule, Schedule]] = {
@@ -70,6 +73,17 @@ class Config:
         for name in ("dropout", "label_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadInputError(f"{name}={getattr(self, name)}: give a share from 0 to below 1")
+
+    def decided(self, shape: tuple[int, ...], conditional: bool) -> Config:
+        """With every choice made that a default leaves to the data, of that shape and with labels or without."""
+        network = self.network or ("mlp" if len(shape) == 1 else "unet")
+        channels = self.channels
+        if channels is None:
+            places = shape[-1:] if network == "signal" or len(shape) == 1 else shape[1:]
+            channels = (128, 128, 128) if network == "signal" else (32, 64) if math.prod(places) <= _SMALL else (16, 32, 64)
+            channels = channels[: 1 + (max(places) - 1).bit_length()]
+        conditional = conditional if self.conditional is None else self.conditional
+        return replace(self, network=network, channels=channels, conditional=conditional)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Evaluation:
         diffusion: the part of the bound that is lost on the way.
         reconstruction: the part that the cleanest state leaves open.
         prior: the part that the noisiest state still tells.
-        bits: the bound in bits per dimension.
+        bits: the bound in bits per dimension, of counts; None for reals, whose density is of another number in other units.
         loss: the denoising loss.
         noises: how many times and noises, for each datum.
         ode: -log p(x) by the probability-flow ODE, in nats per datum; None for counts, and for data of more than 16 values.
@@ -46,7 +46,7 @@ class Evaluation:
     diffusion: float
     reconstruction: float
     prior: float
-    bits: float
+    bits: float | None
     loss: float
     noises: int
     ode: float | None
@@ -59,9 +59,10 @@ class Evaluation:
         terms = f"noise removal {self.diffusion:.2f}, last step {self.reconstruction:.2f}, prior {self.prior:.2f}"
         found = [
             f"  {what:<15} at most {self.bound:.2f}{_error(self.bound_error)}  ({terms}; {self.noises} noises a datum)",
-            f"  bits/dimension  at most {self.bits:.3f}",
             f"  denoising loss  {self.loss:.4f}",
         ]
+        if self.bits is not None:
+            found.insert(1, f"  bits/dimension  at most {self.bits:.3f}")
         if self.ode is not None:
             found.insert(1, f"  by the ODE      {self.ode:.2f}{_error(self.ode_error)}")
         return found
@@ -71,9 +72,10 @@ class Evaluation:
         given = " given the label" if self.labelled else ""
         found = [
             ("-log p(x), at most", f"{self.bound:.2f}", f"nats per datum{given}{_error(self.bound_error)}: the variational bound"),
-            ("Bits per dimension, at most", f"{self.bits:.3f}", "the bound, by the number of values of a datum"),
-            ("Denoising loss", f"{self.loss:.4f}", "squared error for each value, 1 without a network"),
+            ("Denoising loss", f"{self.loss:.4f}", "weighted squared error for each value, at all noises"),
         ]
+        if self.bits is not None:
+            found.insert(1, ("Bits per dimension, at most", f"{self.bits:.3f}", "the bound, by the number of values of a datum"))
         if self.ode is not None:
             remark = f"nats per datum{given}{_error(self.ode_error)}: by the probability-flow ODE"
             found.insert(1, ("-log p(x)", f"{self.ode:.2f}", remark))
@@ -132,7 +134,7 @@ def evaluate(
         diffusion=diffusion,
         reconstruction=reconstruction,
         prior=prior,
-        bits=total / model.shape.numel() / math.log(2),
+        bits=None if model.units.levels is None else total / model.shape.numel() / math.log(2),
         loss=losses / len(data),
         noises=k,
         ode=None if ode is None else ode.mean().item(),

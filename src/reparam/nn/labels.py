@@ -59,17 +59,17 @@ class Labels(nn.Module):
                 raise BadInputError(f"label {name!r} is none that this model knows: give one of {', '.join(self.names)}")
         return torch.tensor([self.names.index(name) for name in names], dtype=torch.int64, device=self.frequencies.device)
 
-    def given(self, label: Label, n: int) -> Tensor | None:
-        """The places (n,) of what was given as the label of n data; None where none was.
+    def given(self, label: Label, n: int, guidance: float = 1.0) -> Tensor | None:
+        """The places (n,) of what was given as the label of n data; None where none was. Guidance other than 1 wants classes.
 
         Raises:
             BadInputError: for labels that are not the model's, or another number of them.
         """
+        if not len(self) and (label is not None or guidance != 1):
+            what = f"guidance={guidance:g}" if label is None else "labels" if isinstance(label, Tensor) else f"label={label!r}"
+            raise BadInputError(f"{what}, and this model was trained without labels: leave it out, or train on data with labels")
         if label is None:
             return None
-        if not len(self):
-            what = "labels" if isinstance(label, Tensor) else f"label={label!r}"
-            raise BadInputError(f"{what}, and this model was trained without labels: leave it out, or train on data with labels")
         if isinstance(label, Tensor):
             if label.dtype in (torch.bool, *_REALS) or (label.numel() and not (label.min() >= 0 and label.max() < len(self))):
                 raise BadInputError(f"labels as a tensor are places of classes, whole numbers 0..{len(self) - 1}")
