@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from reparam.cli import main
 from reparam.models import MODELS
@@ -161,3 +162,18 @@ def test_options_of_other_data_are_refused(sources, refused, data, options):
     refused(
         2, f"{options[0][2:]}=.* has no meaning for .*: leave it out", "train", "vae", "--data", sources.get(data, data), *options
     )
+
+
+def test_the_seed_decides_dropout_too(sources, cli, tmp_path):
+    case = CASES["flow, moons"]._replace(epochs=1)
+    for run in ("a", "b"):
+        torch.rand(3)  # whatever the process drew before
+        assert cli(*words(case, sources, tmp_path / run), "--dropout", "0.3")[0] == 0
+    a, b = (Run.open(tmp_path / run).read("last").weights for run in ("a", "b"))
+    assert all(a[name].equal(b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("model", "flags"), [("vae", ("--latent", "bernoulli", "--samples", "3")), ("flow", ("--target", "ring"))])
+def test_estimators_that_want_independent_samples_say_so(refused, cli, tmp_path, model, flags):
+    words = ["train", model, *flags, "--estimator", "leave_one_out", "--noise", "sobol", "--out", tmp_path / "run"]
+    refused(2, "depend on each other", *words)

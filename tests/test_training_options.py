@@ -158,3 +158,21 @@ def test_checkpoints_that_monitored_nothing_but_the_elbo_are_taken_up(tmp_path):
         (folder / "manifest.json").write_text(json.dumps(sealed))
     _, result = train(tmp_path, settings(epochs=4))
     assert result.best == Run.open(tmp_path / "straight").read("last").state["best"]["value"]
+
+
+def test_the_average_of_tied_weights(tmp_path):
+    class Tied(Toy):
+        def __init__(self):
+            super().__init__(dropout=0.0)
+            self.also = torch.nn.Linear(6, 2)
+            self.also.weight = self.encode.weight
+
+    torch.manual_seed(11)
+    train(tmp_path, settings(ema=0.9), Tied())
+    loaded, alone = Tied(), toy()
+    Run.open(tmp_path).load_weights(loaded, "last")
+    assert loaded.also.weight is loaded.encode.weight
+    torch.manual_seed(11)
+    train(tmp_path / "alone", settings(ema=0.9), toy(dropout=0.0))
+    Run.open(tmp_path / "alone").load_weights(alone, "last")
+    torch.testing.assert_close(loaded.encode.weight, alone.encode.weight)

@@ -21,7 +21,7 @@ from reparam.training import Result, Run, Training, fit
 from reparam.training.config import each
 from reparam.training.engine import leave
 from reparam.training.progress import rounded
-from reparam.training.randomness import source_of
+from reparam.training.randomness import source_of, stream_seed
 
 __all__ = ["Outcome", "run"]
 
@@ -83,7 +83,9 @@ def run(name: str, words: Sequence[str]) -> None:
         if made.aside:
             print(f"The run that was here is now {made.aside}", flush=True)
         meter = GradientMeter(model) if outcome.gradient_snr else None
-        result = fit(model, model.inputs(splits.train), model.inputs(splits.validation), training, made, meter=meter)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(training.seed, "torch", int(os.environ.get("RANK", "0"))))  # what dropout draws from
+            result = fit(model, model.inputs(splits.train), model.inputs(splits.validation), training, made, meter=meter)
         leave()  # all together: none waits while the first one concludes
         if first:
             _conclude(made, result, splits, outcome, training)

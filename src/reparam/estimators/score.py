@@ -18,6 +18,7 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
+from reparam.errors import BadInputError
 from reparam.estimators.baseline import check_baseline, read, update
 from reparam.estimators.estimator import Draw
 from reparam.estimators.perturb import solved
@@ -114,7 +115,7 @@ class LeaveOneOut:
         if n < 2:
             raise ValueError(f"LeaveOneOut needs at least 2 rows, got n={n}: pass n=2 or more, or use rp.Score(rp.MovingAverage())")
         if not getattr(source, "independent", True):
-            raise ValueError(
+            raise BadInputError(
                 f"the rows of {source!r} depend on each other, so that one row's baseline would depend on the row: use "
                 "rp.Score(), with a baseline that is constant, learned or rp.MovingAverage(), or fresh noise"
             )

@@ -239,10 +239,6 @@ class Flow(nn.Module):
             x, log_q = sample_and_log_prob(self.law(), (n,), source=source)
             bound = log_density(x).mean() - log_q.mean()
         else:
-            if self.config.estimator == "leave_one_out" and not getattr(source, "independent", True):
-                raise BadInputError(
-                    "estimator='leave_one_out' compares samples that are independent: give noise fresh, or pathwise"
-                )
             kl = sticking if self.config.estimator == "pathwise" else sampled
             estimator = _ESTIMATORS[self.config.estimator]()
             bound = elbo(log_density, self.law(), kl=kl, estimator=estimator, n=n, source=source)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from reparam.errors import BadInputError
 from reparam.estimators import Score
 from reparam.estimators.estimator import check_cost, check_rows, sum_to_cost
 from reparam.estimators.score import check_fixed_support
@@ -68,7 +69,7 @@ def _rows(k: int, n: int, name: str) -> int:
 def check_independent(source: Source | None, k: int, name: str) -> None:
     """Refuse rows that depend on each other where samples of one bound are compared."""
     if k > 1 and not getattr(source, "independent", True):
-        raise ValueError(f"{name}: the rows of {source!r} depend on each other, which would bias the gradient: use fresh noise")
+        raise BadInputError(f"{name}: the rows of {source!r} depend on each other, which would bias the gradient: use fresh noise")
 
 
 def log_joint(log_density: LogDensity, q: Distribution, prior: Distribution | None, z: Tensor) -> Tensor:

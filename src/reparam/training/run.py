@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from reparam.errors import ArtefactError, BadInputError
@@ -338,13 +339,14 @@ def install(what: str, checkpoint: Checkpoint, model: nn.Module, *, allow_nonfin
     Raises:
         ArtefactError: for weights of another model, or (unless allowed) NaN or infinity in a parameter.
     """
-    weights = dict(checkpoint.weights)
-    if averaged:
-        weights |= {
-            key.partition("/")[2]: tensor for key, tensor in checkpoint.optimizer.items() if key.partition("/")[0] == QUANTITY
-        }
-    checkpoints.check_match(what, weights, model.state_dict())
+    parameters = dict(model.named_parameters())
+    held = {key.partition("/")[2]: tensor for key, tensor in checkpoint.optimizer.items() if key.startswith(f"{QUANTITY}/")}
+    averages = {name: tensor for name, tensor in held.items() if averaged and name in parameters}
+    checkpoints.check_match(what, checkpoint.weights | averages, model.state_dict())
     if not allow_nonfinite:
-        names = dict(model.named_parameters())
-        checkpoints.check_finite(what, ((name, tensor) for name, tensor in weights.items() if name in names))
-    model.load_state_dict(weights)
+        weights = checkpoint.weights | averages
+        checkpoints.check_finite(what, ((name, tensor) for name, tensor in weights.items() if name in parameters))
+    model.load_state_dict(checkpoint.weights)
+    with torch.no_grad():
+        for name, tensor in averages.items():  # by parameter: weights that are tied have one, under the first of their names
+            parameters[name].copy_(tensor)
