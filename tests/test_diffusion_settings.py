@@ -50,6 +50,17 @@ def test_gaps_are_filled_for_the_label_that_is_given():
         torch.testing.assert_close(filled, torch.tensor([[0.0, value] for value in said]))
 
 
+def test_integers_of_reals_are_filled_in_with_reals():
+    model = Diffusion(Config(hidden=(4,)), (2,))
+    x = torch.tensor([[3, 0], [0, -2]])
+    filled = model.impute(x, x != 0, fresh(), steps=3)
+    assert filled.dtype == torch.float32
+    assert torch.equal(filled[x != 0], torch.tensor([3.0, -2.0]))
+    assert (filled[x == 0] != filled[x == 0].round()).all()
+    counts = Diffusion(Config(hidden=(4,)), (2,), "counts", 5)
+    assert counts.impute(x.abs(), x != 0, fresh(), steps=3).dtype == x.dtype
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "edm"])
 def test_what_is_shown_on_the_way_has_the_scale_of_data(schedule):
     model = Diffusion(Config(hidden=(4,), schedule=schedule), (3,))

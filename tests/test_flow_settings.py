@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from reparam.errors import BadInputError
 from reparam.models.flow import Config, Flow
 from reparam.nn.autoregressive import Autoregressive
 from reparam.noise import Fresh
@@ -86,3 +87,8 @@ def test_the_evaluation_of_a_target_is_of_its_weights():
     assert found.log_normaliser == pytest.approx(w.mean().log().item(), abs=1e-4)
     assert found.effective_share == pytest.approx((w.sum() ** 2 / w.square().sum() / 50).item(), abs=1e-4)
     assert found.effective_share < 0.9
+
+
+def test_no_data_have_no_evaluation():
+    with pytest.raises(BadInputError, match="0 data are evaluated"):
+        Flow(Config(**SMALL), (2,)).evaluate(torch.zeros(0, 2))

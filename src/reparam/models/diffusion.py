@@ -156,8 +156,7 @@ class Diffusion(nn.Module):
             weighting of what the network predicts it is about 1 before training.
 
         Raises:
-            ValueError: for a batch of another shape; and, in evaluation and for the first batch, for values and labels that are
-                not the model's.
+            ValueError: for a batch of another shape; in evaluation and for the first batch, for values or labels of no such data.
         """
         x, label = batch if isinstance(batch, tuple) else (batch, None)
         first = not (self.training and self._values_seen)
@@ -189,7 +188,7 @@ class Diffusion(nn.Module):
         Raises:
             BadInputError: when the estimate of an unknown label is wanted of a model trained with `label_dropout=0`.
         """
-        if self.classes and self.config.label_dropout == 0 and (label is None or guidance != 1):
+        if self.classes and not self.config.label_dropout and (label is None or guidance != 1):
             raise BadInputError(
                 "this model was trained with label_dropout=0, so it knows no data of unknown label, which guidance and data "
                 "without labels want: give labels and guidance 1, or train with a positive label_dropout"
@@ -292,10 +291,9 @@ class Diffusion(nn.Module):
         place = self.labels.given(label, n, options.guidance)
         if place is None and self.classes:
             place = self.labels.draw(n, source)
-        like = self.units.shift
-        z = start((n, *self.shape), self.schedule, source=source, dtype=like.dtype, device=like.device)
-        denoise, method = self.denoiser(place, options.guidance), METHODS[options.sampler]
-        return chain(denoise, z, self.schedule, method=method, steps=options.steps, source=source)
+        shift, denoise = self.units.shift, self.denoiser(place, options.guidance)
+        z = start((n, *self.shape), self.schedule, source=source, dtype=shift.dtype, device=shift.device)
+        return chain(denoise, z, self.schedule, method=METHODS[options.sampler], steps=options.steps, source=source)
 
     @torch.no_grad()
     def impute(
@@ -313,18 +311,17 @@ class Diffusion(nn.Module):
 
         Args:
             x: N + shape, in the units of the data; values are looked at only where `mask` is true.
-            mask: of the shape of x, true where a value is known: these come back as they are.
+            mask: of the shape of x, true where a value is known: these come back as they are, integers of reals as reals.
             source: of the noise.
             label: as `sample` has it; by default unknown.
             guidance: as `denoiser` has it, towards a label that is given.
             steps: of the chain, at least 2.
-            repeats: of each step: more bring what is drawn and what is known to agree better.
+            repeats: of each step: more bring what is drawn and what is known to agree; 10 lean to what goes without it, as
+                [`repaint`][reparam.nn.repaint.repaint] says in numbers.
 
         Raises:
             ValueError: for another shape, and for values that are not the model's.
             BadInputError: for options that the model cannot follow.
-
-        Source: Lugmayr et al., RePaint, arXiv:2201.09865.
 
         Example:
             >>> import torch
@@ -336,16 +333,14 @@ class Diffusion(nn.Module):
             ([1.0, 2.0], True)
         """
         Sampling(None, guidance, "ddpm", steps)
-        for name, value, least in (("steps", steps, 2), ("repeats", repeats, 1)):
-            if not isinstance(value, int) or value < least:
-                raise BadInputError(f"{name}={value}: give a whole number, at least {least}")
         if mask.dtype != torch.bool or mask.shape != x.shape:
             raise ValueError(f"the mask is {mask.dtype} of shape {tuple(mask.shape)}: booleans of the shape of x are wanted")
         known = torch.where(mask, x, 0)
         self.units.check(known, values=True)
         denoise, z = self.denoiser(self.labels.given(label, len(x), guidance), guidance), self.units.standardise(known)
         z = repaint(denoise, z, mask, self.schedule, steps=steps, repeats=repeats, source=source)
-        return torch.where(mask, x, self.units.rounded(self.units.restore(z)).to(x.dtype))
+        made = self.units.rounded(self.units.restore(z))
+        return torch.where(mask, x, made.to(x.dtype) if self.units.levels or x.is_floating_point() else made)
 
     # How well the model explains data.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from reparam.errors import BadInputError
 from reparam.estimators import Estimator, LeaveOneOut, Pathwise, Score
-from reparam.models.flow_config import Config
+from reparam.models.flow_config import Config, Sampling
 from reparam.models.flow_evaluation import Evaluation, TargetEvaluation
 from reparam.models.targets import Target, given
 from reparam.models.targets import target as find_target
@@ -29,22 +28,11 @@ from reparam.training import Batch, Loss, Monitor
 if TYPE_CHECKING:
     from reparam.data import Data
 
-__all__ = ["Config", "Evaluation", "Flow", "TargetEvaluation"]
+__all__ = ["Config", "Evaluation", "Flow", "Sampling", "TargetEvaluation"]
 
 # Values of the widest layer at once: rows are split to fit.
 _CHUNK = 2**22
 _ESTIMATORS: dict[str, type[Estimator]] = {"pathwise": Pathwise, "leave_one_out": LeaveOneOut, "score": Score}
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to sample a flow.
-
-    Attributes:
-        label: of a conditional flow, the class to sample, by its name; by default classes come as in the training data.
-    """
-
-    label: str | None = None
 
 
 class Flow(nn.Module):
@@ -301,8 +289,14 @@ class Flow(nn.Module):
     def evaluate(
         self, inputs: Batch, *, k: int = 1, source: Source | None = None, batch_size: int = 128
     ) -> Evaluation | TargetEvaluation:
-        """How well it explains data, counts by `k` draws of noise each; or how well it fits its target, by as many samples."""
+        """How well it explains data, counts by `k` draws of noise each; or how well it fits its target, by as many samples.
+
+        Raises:
+            BadInputError: for no data.
+        """
         x, context = _pair(inputs)
+        if not len(x):
+            raise BadInputError("0 data are evaluated: give at least one")
         if self.config.target is not None:
             return self._evaluate_target(len(x), source, batch_size)
         contexts = [None] * len(x.split(batch_size)) if context is None else context.split(batch_size)

@@ -1,4 +1,4 @@
-"""The settings of a flow."""
+"""The settings of a flow, and how it samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from reparam.errors import BadInputError
 from reparam.nn.network import ACTIVATIONS
 
-__all__ = ["Config"]
+__all__ = ["Config", "Sampling"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,17 @@ class Config:
                     raise BadInputError(f"{name} is for data, and target={self.target!r} was given: leave one out")
         elif self.estimator != "pathwise":
             raise BadInputError(f"estimator={self.estimator!r} is for a target: the likelihood of data has an exact gradient")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample a flow.
+
+    Attributes:
+        label: of a conditional flow, the class to sample, by its name; by default classes come as in the training data.
+    """
+
+    label: str | None = None
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
