@@ -93,6 +93,8 @@ def test_bytes_unknown_in_training_are_known_to_pieces():
 def test_a_text_of_broken_bytes_is_shown_with_a_mark():
     codec = from_lines(["é"], tokens="bpe", vocabulary=256).codec
     assert codec.decode(codec.encode(["é"])[:, :1]) == ["\ufffd"]
+    newline = codec.vocabulary.index("\u010a") + 1  # a model may draw that byte, and a text is one line
+    assert codec.decode(torch.tensor([[newline, 0]])) == ["\ufffd"]
 
 
 def test_long_lines(tmp_path):
@@ -159,3 +161,19 @@ def test_parts_share_the_codec():
     assert splits.test.codec is splits.train.codec is data.codec
     texts = [text for part in (splits.train, splits.validation, splits.test) for text in data.codec.decode(part.x)]
     assert sorted(texts) == sorted(f"line {i}" for i in range(20))
+
+
+def test_the_digest_covers_the_codec():
+    one, other = from_lines(["ab", "b"]), from_lines(["xy", "y"])
+    assert torch.equal(one.x, other.x)
+    assert one.digest != other.digest
+    assert one.digest == from_lines(["ab", "b"]).digest
+
+
+def test_what_to_do_with_a_long_line_depends_on_the_codec():
+    with pytest.raises(BadInputError, match="at most 3 are taken: shorten it, cut long lines"):
+        from_lines(["abcd"], longest=3)
+    with pytest.raises(BadInputError, match=r"at most 2 are taken: shorten it$"):
+        from_lines(["aba"], codec=from_lines(["ab"]).codec)
+    with pytest.raises(BadInputError, match="long_lines is 'wrap': give fail or cut"):
+        from_lines(["ab"], long_lines="wrap")

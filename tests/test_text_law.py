@@ -44,6 +44,14 @@ def test_the_probabilities_of_all_sequences_add_up_to_one(law):
     assert (log_p[:, 0] - log_p[:, 1]).abs().max() > 0.1  # the context matters
 
 
+def test_a_temperature_divides_the_logits(law):
+    cold = Sequences(law.decoder, law.context, temperature=0.5)
+    log_p = cold.log_prob(every_sequence()[:, None])
+    torch.testing.assert_close(log_p.exp().sum(0), torch.ones(2, dtype=torch.float64))
+    first = torch.log_softmax(2 * law.decoder.begin(law.context)[0], -1)
+    torch.testing.assert_close(log_p[0], first[:, 0])  # the empty sequence: its end comes first
+
+
 def test_samples_have_the_probabilities_of_the_law(law):
     # Numbers of the sequences in some order, spread over their cells: uniform if the law is right. False alarms: 1e-9; errors of
     # 7 % of the probabilities, in the mean square, are caught.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -75,6 +75,7 @@ class TextCodec:
         title: str = "the texts",
         lines: Sequence[int] | None = None,
         long_lines: LongLines = "fail",
+        learning: bool = False,
     ) -> Tensor:
         """Texts to codes, N x length int64.
 
@@ -83,6 +84,7 @@ class TextCodec:
             title: what messages call them all.
             lines: their numbers in messages; by default from 1 on.
             long_lines: what one with more codes than there is room for does: "fail", or "cut".
+            learning: whether a model is still to be trained on them, so that longer ones could be taken.
 
         Raises:
             BadInputError: for a character that is not in the vocabulary, and for a text that is too long; it names the line.
@@ -94,8 +96,8 @@ class TextCodec:
             codes = self._codes(text, f"{title} line {number}")
             if len(codes) >= self.length and long_lines == "fail":
                 raise BadInputError(
-                    f"{title} line {number} has {len(codes)} {self.noun}, and at most {self.length - 1} are taken: shorten it, cut "
-                    "long lines (--long_lines cut), or train with a larger longest (--longest)"
+                    f"{title} line {number} has {len(codes)} {self.noun}, and at most {self.length - 1} are taken: shorten it"
+                    + ", cut long lines (--long_lines cut), or take longer ones (--longest)" * learning
                 )
             codes = codes[: self.length - 1]
             row[: len(codes)] = torch.tensor(codes, dtype=torch.int64)
@@ -117,7 +119,9 @@ class TextCodec:
                 )
             pieces = [code - 1 for code in codes]
             texts.append(
-                "".join(self.vocabulary[piece] for piece in pieces) if self.merges is None else self._pieces.decode(pieces)
+                "".join(self.vocabulary[piece] for piece in pieces)
+                if self.merges is None
+                else self._pieces.decode(pieces).replace("\n", "\ufffd")
             )
         return texts
 
@@ -197,11 +201,13 @@ def from_lines(
     if not texts:
         raise BadInputError(f"{name} has no line with a text: give at least one")
     title = repr(source or name)
+    if long_lines not in get_args(LongLines):
+        raise BadInputError(f"long_lines is {long_lines!r}: give fail or cut")
     if codec is None:
         if longest < 1:
             raise BadInputError(f"longest is {longest}: give at least 1")
         codec = _learned(texts, longest, tokens, vocabulary)
-        x = codec.encode(texts, title=title, lines=lines, long_lines=long_lines)
+        x = codec.encode(texts, title=title, lines=lines, long_lines=long_lines, learning=True)
         # As wide as it needs to be, and one for the end.
         codec = TextCodec(max(2, int((x != 0).sum(1).max()) + 1), codec.vocabulary, codec.merges)
         x = x[:, : codec.length].clone()

@@ -63,7 +63,8 @@ def of_texts(found: Evaluation, x: Tensor, characters: tuple[int, ...] | None = 
     bits = len(x) / (count * math.log(2))
     collapsed = found.kl < COLLAPSED or found.active_units == 0
     if collapsed:
-        warnings.warn(f"{_WHY} (KL {found.kl:.3g} nats a text, {found.active_units} active latents)", RuntimeWarning, stacklevel=3)
+        active = "" if found.active_units is None else f", {found.active_units} active latents"
+        warnings.warn(f"{_WHY} (KL {found.kl:.3g} nats a text{active})", RuntimeWarning, stacklevel=3)
     known = {field.name: getattr(found, field.name) for field in fields(found)}
     return TextEvaluation(
         **known,
