@@ -134,6 +134,9 @@ def test_a_recording_that_cannot_be_used_fails_or_is_skipped(tmp_path, fault):
     [
         (holed(np.nan), r"holds nan at sample 1200 \(0.15 s\): finite samples are wanted"),
         (holed(-np.inf), "holds -inf at sample 1200"),
+        (holed(1e38), r"has a sample of 1e\+38: samples in \[-1, 1\], or whole numbers of 32 bits"),
+        (clipped(), r"is clipped: 5\d\.\d% of its samples are at full scale"),
+        (32768 * clipped(), r"is clipped: 5\d\.\d% of its samples are at full scale"),
         (np.stack([tone(), -tone()], 1), "is silent once its channels are averaged"),
         (tone(MOST_SECONDS + 1), "is 31 s long, and at most 30 s are read: cut it into pieces, or say how many seconds"),
     ],
@@ -214,6 +217,8 @@ def test_labels_from_names(tmp_path):
     assert (data.y.tolist(), data.classes, data.places.tolist()) == ([7, 7, 3], ("3", "7"), [1, 1, 0])
     write(tmp_path / "8.wav")
     refused(tmp_path, r"8\.wav' has no label in its name: label_....wav is wanted", label="name")
+    (tmp_path / "8.wav").rename(tmp_path / "_8_theo.wav")
+    refused(tmp_path, r"_8_theo\.wav' has no label in its name", label="name")
 
 
 def test_mixed_rates_come_to_the_lowest(tmp_path):
@@ -369,13 +374,20 @@ def test_folders_that_are_refused(tmp_path):
         tmp_path / "sounds" / "a.wav": "give the name of a folder for sounds",
         "sounds.png": "give the name of a folder for sounds",
         "so\0unds": "is no name of a folder",
+        ".": "is no name of a folder",
+        tmp_path / "..": "is no name of a folder",
     }.items():
         with pytest.raises(BadInputError, match=message):
             sound_folder(str(output))
     with pytest.raises(StorageError, match="cannot write"):
         write_sounds(tmp_path / "sounds", {"0001": tone()}, RATE)
     (tmp_path / "empty").mkdir()
-    write_sounds(sound_folder(str(tmp_path / "empty")), {"0001": tone()}, RATE)
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / ".empty.part").mkdir()  # what a killed process left
+    write_sounds(sound_folder(str(tmp_path / "link")), {"0001": tone()}, RATE)
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["0001.wav"]
+    assert (tmp_path / "link").is_symlink()
+    assert not (tmp_path / ".empty.part").exists()
 
 
 # Recordings of people

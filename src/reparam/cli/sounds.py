@@ -20,8 +20,8 @@ def sound_folder(output: str, flag: str = "--output") -> Path:
         BadInputError: when it is the name of a file, or a folder with something in it.
     """
     path = Path(output)
-    if "\0" in output:
-        raise BadInputError(f"{flag} {output!r} is no name of a folder")
+    if "\0" in output or path.name in ("", ".."):  # where the user stands is not to be replaced
+        raise BadInputError(f"{flag} {output!r} is no name of a folder: give one, such as sounds/")
     if path.suffix or (path.exists() and not path.is_dir()):
         raise BadInputError(f"{flag} {output}: give the name of a folder for sounds, such as sounds/")
     if path.is_dir() and any(path.iterdir()):

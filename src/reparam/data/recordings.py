@@ -152,7 +152,7 @@ def _resampled(recording: Recording, rate: int) -> Array:
 def _labels(paths: list[Path], folder: Path, label: str | None) -> Array | None:
     if label == BY_NAME:
         for path in paths:
-            if "_" not in path.stem.strip("_"):
+            if not path.stem.partition("_")[0] or "_" not in path.stem:
                 raise BadInputError(f"{str(path)!r} has no label in its name: label_....wav is wanted with label={BY_NAME!r}")
         return np.array([path.stem.split("_")[0] for path in paths])
     inside = [path.relative_to(folder).parts for path in paths]

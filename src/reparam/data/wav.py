@@ -20,6 +20,8 @@ MOST_SECONDS = 30.0
 
 # Quieter than the least step of 16 bits: nothing was recorded.
 _SILENT = 2.0**-15
+# Beyond, one wrong sample would make silence of all others, which are scaled by the largest.
+_LARGEST = 2.0**31
 # The share of samples at full scale from which a recording sounds distorted, and how near to full scale that is.
 _CLIPPED, _FULL = 0.01, 1 - 2.0**-7
 
@@ -42,7 +44,8 @@ def read_wav(path: Path, seconds: float | None = None) -> Recording:
 
     Raises:
         BadInputError: naming the file, when it is no WAV file, truncated, empty, silent (all samples are below 2^-15, or the
-            channels cancel), clipped (1 % of its samples or more are at full scale), longer than 30 s, or holds NaN or infinity.
+            channels cancel), clipped (1 % of its samples or more are at full scale), longer than 30 s, or holds NaN, infinity or a
+            float above 2^31.
     """
     import soundfile
 
@@ -88,7 +91,10 @@ def _checked(channels: Array, rate: int, title: str, *, integers: bool) -> Array
         value, when = channels[place, channel], place / rate
         raise BadInputError(f"{title} holds {value} at sample {place} ({when:.3g} s): finite samples are wanted")
     peak = float(np.abs(channels).max())
-    clipped = float((np.abs(channels) >= _FULL).mean()) if integers else 0.0
+    if peak > _LARGEST:
+        raise BadInputError(f"{title} has a sample of {peak:g}: samples in [-1, 1], or whole numbers of 32 bits, are wanted")
+    # Floats may go beyond full scale; what cut them off left many that are exactly as large as the largest.
+    clipped = float((np.abs(channels) >= (_FULL if integers else max(peak, _FULL))).mean())
     if clipped >= _CLIPPED:
         raise BadInputError(f"{title} is clipped: {clipped:.1%} of its samples are at full scale; record it again, with less gain")
     samples: Array = (channels / max(peak, 1.0)).mean(1, dtype=np.float32)

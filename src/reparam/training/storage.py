@@ -77,15 +77,18 @@ def write_folder(path: Path, files: dict[str, bytes]) -> None:
     Raises:
         StorageError: when it cannot be written; nothing of it stays behind.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    real = path.resolve()
+    temporary = real.with_name(f".{real.name}.part")
     with storing(path, sum(map(len, files.values()))):
         try:
+            if temporary.is_dir():  # of a process that was killed
+                shutil.rmtree(temporary)
             temporary.mkdir()
             for name, data in files.items():
                 _write(temporary / name, data)
             _sync(temporary)
-            temporary.rename(path)
-            _sync(path.parent)
+            temporary.rename(real)
+            _sync(real.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
