@@ -391,6 +391,12 @@ def test_labels_have_names_and_places(tmp_path):
     assert torch.equal(part.places, part.y)
 
 
+@pytest.mark.parametrize("far", [np.array([1e19, 0, 1]), np.array([2**63 + 5, 0, 1], np.uint64)], ids=["floats", "integers"])
+def test_labels_that_no_integer_holds_are_refused(far):
+    with pytest.raises(BadInputError, match=r"labels of the tensor go to .*e\+\d+: whole numbers below 2\^63 are wanted"):
+        from_tensor(torch.rand(3, 2), far, name="far")
+
+
 def test_places_want_labels():
     with pytest.raises(BadInputError, match="nameless has no labels: name their column or array"):
         _ = from_tensor(torch.rand(3, 2), name="nameless").places

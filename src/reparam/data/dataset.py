@@ -255,6 +255,8 @@ def encode_labels(parts: Mapping[str, Part]) -> tuple[dict[str, Array | None], t
     for key, y in numbers.items():
         if y.dtype.kind not in "biuf" or not np.isfinite(y).all() or (y != np.rint(y)).any():
             raise BadInputError(f"the labels of {parts[key].title} are not whole numbers or texts: give classes, not measurements")
+        if (far := np.abs(y.astype(np.float64)).max(initial=0)) >= 2**63:
+            raise BadInputError(f"the labels of {parts[key].title} go to {far:g}: whole numbers below 2^63 are wanted")
         made[key] = y.astype(np.int64)
     return made, tuple(map(str, np.unique(np.concatenate([made[key] for key in numbers]))))
 
