@@ -92,3 +92,14 @@ def test_the_evaluation_of_a_target_is_of_its_weights():
 def test_no_data_have_no_evaluation():
     with pytest.raises(BadInputError, match="0 data are evaluated"):
         Flow(Config(**SMALL), (2,)).evaluate(torch.zeros(0, 2))
+
+
+@pytest.mark.parametrize("condition", [False, True])
+def test_noise_stands_for_data(condition):
+    flow = shaken(Flow(Config(condition=condition, **SMALL), (2,), classes=("a", "b")))
+    x, places = torch.randn(7, 2, generator=torch.Generator().manual_seed(0)), torch.arange(7) % 2
+    noise = flow.describe((x, places) if condition else x)["noise"]
+    assert not noise.requires_grad
+    torch.testing.assert_close(flow.push(noise, places if condition else None), x, rtol=1e-3, atol=1e-3)
+    with pytest.raises(BadInputError, match="fitted to ring, without data"):
+        Flow(Config(target="ring", **SMALL), (2,)).describe(x)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reparam.errors import BadInputError
 from reparam.estimators import Estimator, LeaveOneOut, Pathwise, Score
 from reparam.models.flow_config import Config, Sampling
-from reparam.models.flow_evaluation import Evaluation, TargetEvaluation
+from reparam.models.flow_evaluation import Evaluation, TargetEvaluation, evaluate_target
 from reparam.models.targets import Target, given
 from reparam.models.targets import target as find_target
 from reparam.nn.autoregressive import stack
@@ -269,6 +269,17 @@ class Flow(nn.Module):
         self._check_rows(x, law)
         return law.pull(x if self.levels is None else x + 0.5)
 
+    @torch.no_grad()
+    def describe(self, inputs: Batch) -> dict[str, Tensor]:
+        """What stands for data in the model, N + shape: the table `noise`, which `push` brings back to the data.
+
+        Raises:
+            BadInputError: of a flow that was fitted to a target, without data.
+        """
+        if self.config.target is not None:
+            raise BadInputError(f"this flow was fitted to {self.config.target}, without data: there are none to encode")
+        return {"noise": self.pull(*_pair(inputs))}
+
     def rsample(self, n: int, context: Tensor | None = None, source: Source | None = None) -> Tensor:
         """`n` samples, differentiable in the parameters, of shape n + batch + shape; of counts before they are rounded down."""
         return rsample(self.law(context), (n,), source=source)
@@ -298,7 +309,7 @@ class Flow(nn.Module):
         if not len(x):
             raise BadInputError("0 data are evaluated: give at least one")
         if self.config.target is not None:
-            return self._evaluate_target(len(x), source, batch_size)
+            return evaluate_target(self._target(), self.law(), len(x), source, batch_size)
         contexts = [None] * len(x.split(batch_size)) if context is None else context.split(batch_size)
         found = torch.cat(
             [self.log_prob(*pair, k=k, source=source).double() for pair in zip(x.split(batch_size), contexts, strict=True)]
@@ -310,21 +321,6 @@ class Flow(nn.Module):
             log_likelihood_error=(found.std() / len(x) ** 0.5).item() if len(x) > 1 else None,
             noise_samples=k if counts else None,
             bits_per_dim=-mean / self.shape.numel() / math.log(2) if counts else None,
-        )
-
-    def _evaluate_target(self, n: int, source: Source | None, batch_size: int) -> TargetEvaluation:
-        target, law, ratios = self._target(), self.law(), []
-        for start in range(0, n, batch_size):
-            x, log_q = sample_and_log_prob(law, (min(batch_size, n - start),), source=source)
-            ratios.append((target.log_density(x) - log_q).double())
-        ratio = torch.cat(ratios)
-        return TargetEvaluation(
-            rows=n,
-            elbo=ratio.mean().item(),
-            elbo_error=(ratio.std() / n**0.5).item() if n > 1 else None,
-            log_normaliser=(ratio.logsumexp(0) - math.log(n)).item(),
-            effective_share=(2 * ratio.logsumexp(0) - (2 * ratio).logsumexp(0)).exp().item() / n,
-            true_log_normaliser=target.log_normaliser,
         )
 
     def extra_repr(self) -> str:

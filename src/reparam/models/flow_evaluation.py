@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-__all__ = ["Evaluation", "TargetEvaluation"]
+import torch
+
+from reparam.models.targets import Target
+from reparam.nn.flow_law import FlowLaw
+from reparam.noise import Source
+from reparam.paths import sample_and_log_prob
+
+__all__ = ["Evaluation", "TargetEvaluation", "evaluate_target"]
 
 
 @dataclass(frozen=True)
@@ -80,3 +88,20 @@ class TargetEvaluation:
             ("log-normaliser", f"{self.log_normaliser:.3f}", truth),
             ("effective samples", f"{self.effective_share:.1%}", "of those drawn; 100% is a perfect fit"),
         ]
+
+
+def evaluate_target(target: Target, law: FlowLaw, n: int, source: Source | None, batch_size: int) -> TargetEvaluation:
+    """How well a law fits a target, by the weights of `n` samples of it, so many at a time."""
+    ratios = []
+    for start in range(0, n, batch_size):
+        x, log_q = sample_and_log_prob(law, (min(batch_size, n - start),), source=source)
+        ratios.append((target.log_density(x) - log_q).double())
+    ratio = torch.cat(ratios)
+    return TargetEvaluation(
+        rows=n,
+        elbo=ratio.mean().item(),
+        elbo_error=(ratio.std() / n**0.5).item() if n > 1 else None,
+        log_normaliser=(ratio.logsumexp(0) - math.log(n)).item(),
+        effective_share=(2 * ratio.logsumexp(0) - (2 * ratio).logsumexp(0)).exp().item() / n,
+        true_log_normaliser=target.log_normaliser,
+    )
