@@ -134,6 +134,10 @@ def test_what_is_refused(tmp_path, raw, options, message):
         {"length": 5, "vocabulary": []},
         {"length": 5, "vocabulary": ["a", "a"]},
         {"length": 5, "vocabulary": ["a", "bc"]},
+        {"length": 5, "vocabulary": ["a", 7]},
+        {"length": "5", "vocabulary": ["a", "b"]},
+        {"length": 5, "vocabulary": ["a", "b"], "colour": "red"},
+        {"kind": ["text"]},
     ],
 )
 def test_facts_of_no_codec_are_refused(facts):

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import warnings
 
 import pytest
@@ -324,3 +325,13 @@ def test_a_run_goes_on_bit_for_bit(cli, run, tmp_path):
 
     whole, parts = (dict(model_of(Run.open(tmp_path / name), "last").named_parameters()) for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize("codec", ["text", ["text"], {"kind": "os.system"}, {"kind": "text", "length": 5, "colour": "red"}])
+def test_a_record_whose_codec_is_none_is_refused(run, refused, tmp_path, codec):
+    shutil.copytree(run, tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["codec"] = codec
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    for words in (["sample", tmp_path / "run"], ["interpolate", tmp_path / "run", "the cat", "the dog"]):
+        refused(3, "run.json does not describe", *words)

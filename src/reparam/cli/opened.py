@@ -28,11 +28,16 @@ def facts(directory: str) -> dict[str, Any]:
     """What a run remembers of its data.
 
     Raises:
-        ArtefactError: when it does not remember their shape.
+        ArtefactError: when it does not remember their shape, or how to decode them.
     """
-    found = record(directory).get("data")
+    found, where = record(directory).get("data"), Run.open(directory).path / "run.json"
     if not isinstance(found, dict) or not isinstance(found.get("shape"), list):
-        raise ArtefactError(f"{Run.open(directory).path / 'run.json'} does not describe data: it has no shape of them")
+        raise ArtefactError(f"{where} does not describe data: it has no shape of them")
+    try:
+        if found.get("codec") is not None:
+            codec_of(found["codec"])
+    except BadInputError as error:
+        raise ArtefactError(f"{where} does not describe data: {error}") from error
     return found
 
 

@@ -37,9 +37,12 @@ def codec_of(facts: Mapping[str, Any]) -> Codec:
     Raises:
         BadInputError: for facts of no codec that is known.
     """
-    kind = facts.get("kind")
-    if kind not in _HOMES:
+    kind = facts.get("kind") if isinstance(facts, Mapping) else None
+    if not isinstance(kind, str) or kind not in _HOMES:
         raise BadInputError(f"a codec of kind {kind!r} is not known: this version knows {', '.join(_HOMES)}")
     module, name = _HOMES[kind].split(":")
     make: Callable[..., Codec] = getattr(import_module(module), name)
-    return make(**{key: value for key, value in facts.items() if key != "kind"})
+    try:
+        return make(**{key: value for key, value in facts.items() if key != "kind"})
+    except TypeError as error:
+        raise BadInputError(f"the facts of a codec of kind {kind!r} make none: {error}") from error
