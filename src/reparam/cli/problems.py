@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +14,7 @@ from reparam.cli.words import nearest
 from reparam.diagnostics.entries import Entry
 from reparam.errors import BadInputError
 from reparam.estimators import LeaveOneOut, Pathwise, Score
+from reparam.named import call, find
 from reparam.noise import Antithetic, Sobol
 
 __all__ = ["PROBLEMS", "Problem", "problem"]
@@ -134,35 +131,9 @@ def problem(name: str) -> Problem:
         if name not in PROBLEMS:
             raise BadInputError(f"there is no problem {name}{nearest(name, PROBLEMS)}; your own is MODULE:FUNCTION")
         return PROBLEMS[name]()
-    module, _, function = name.partition(":")
-    made = _call(name, module, function)
+    made = call(name)
     if not isinstance(made, tuple) or len(made) not in (2, 3) or not callable(made[0]) or not isinstance(made[1], Distribution):
         came = f"({', '.join(type(part).__name__ for part in made)})" if isinstance(made, tuple) else type(made).__name__
         raise BadInputError(f"{name} returned {came}: it must return (f, q) or (f, q, estimators), q a torch.distributions object")
-    doc = " ".join((_find(name, module, function).__doc__ or "").split())
+    doc = " ".join((find(name).__doc__ or "").split())
     return Problem(name, doc or f"{type(made[1]).__name__}, of {name}.", *made)
-
-
-def _find(name: str, module: str, function: str) -> Any:
-    module = module.removesuffix(".py").replace("/", ".")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module), function, None)
-    except ModuleNotFoundError as error:
-        raise BadInputError(f"{name}: there is no module {error.name} in {here} or where Python looks") from error
-    except Exception as error:  # whatever the user's code does
-        raise BadInputError(f"{name}: {module} fails with {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(here)
-    if not callable(found):
-        raise BadInputError(f"{name}: {module} has no function {function}: give MODULE:FUNCTION")
-    return found
-
-
-def _call(name: str, module: str, function: str) -> Any:
-    found = _find(name, module, function)
-    try:
-        return found()
-    except Exception as error:
-        raise BadInputError(f"{name}: {type(error).__name__}: {error}") from error

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from reparam.errors import BadInputError
+from reparam.named import call
 
 __all__ = ["TARGETS", "Target", "given", "target"]
 
@@ -114,7 +111,7 @@ def target(name: str) -> Target:
                 f"there is no target {name}: {hint}give one of {', '.join(TARGETS)}, or MODULE:FUNCTION of your own"
             )
         return TARGETS[name]
-    made = _call(name)
+    made = call(name)
     if (
         not isinstance(made, tuple)
         or len(made) not in (2, 3)
@@ -133,26 +130,6 @@ def target(name: str) -> Target:
 def given(name: str) -> Target | None:
     """The target of a name that a file gives: a standard one, or one that the user has named in this process; else None."""
     return TARGETS.get(name) or _OWN.get(name)
-
-
-def _call(name: str) -> Any:
-    module, _, function = name.partition(":")
-    module = module.removesuffix(".py").replace("/", ".")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module), function, None)
-        if not callable(found):
-            raise BadInputError(f"{name}: {module} has no function {function}: give MODULE:FUNCTION")
-        return found()
-    except BadInputError:
-        raise
-    except ModuleNotFoundError as error:
-        raise BadInputError(f"{name}: there is no module {error.name} in {here} or where Python looks") from error
-    except Exception as error:  # whatever the user's code does
-        raise BadInputError(f"{name} fails with {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(here)
 
 
 def _check(found: Target) -> None:
