@@ -137,7 +137,7 @@ def test_own_problem(cli, tmp_path):
         ("nowhere_at_all:f", "there is no module nowhere_at_all in "),
         ("mine_bad:nothing", "mine_bad has no function nothing"),
         ("mine_bad:constant", "mine_bad has no function constant"),
-        ("mine_bad:fails", "mine_bad:fails: KeyError: 'no such thing'"),
+        ("mine_bad:fails", "mine_bad:fails fails with KeyError: 'no such thing'"),
         ("mine_bad:wrong", r"returned int: it must return \(f, q\)"),
         ("mine_bad:half", r"returned \(builtin_function_or_method, int\)"),
         ("mine_bad:still", "no tensor of the distribution requires a gradient"),
