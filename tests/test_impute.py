@@ -72,6 +72,16 @@ def test_several_fillings_differ_where_something_is_missing(run, here):
     assert ((found["x"].std(0) > 0) == ~found["known"]).all()
 
 
+def test_the_labels_are_told_to_the_model(run, here, monkeypatch):
+    told, inside = [], Diffusion.impute
+    monkeypatch.setattr(Diffusion, "impute", lambda *a, label=None, **o: told.append(label) or inside(*a, label=label, **o))
+    assert impute(run, "--data", "gaps.csv", "--label", "kind", "--output", "full.csv") == 0
+    (here / "bare.csv").write_text("length,width,height\n1.5,2,\n")
+    assert impute(run, "--data", "bare.csv", "--output", "full.csv") == 0
+    cats, dogs = 0, 1
+    assert [None if label is None else label.tolist() for label in told] == [[cats, dogs, cats], None]
+
+
 def test_the_same_seed_fills_the_same(run, here):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert impute(run, "--data", "gaps.csv", "--label", "kind", "--seed", str(seed), "--output", f"{name}.npy") == 0

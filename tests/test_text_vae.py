@@ -11,14 +11,18 @@ import pytest
 import torch
 
 import reparam as rp
+from reparam.cli import opened
 from reparam.data import load
+from reparam.data.codec import codec_of
 from reparam.data.text import from_lines
 from reparam.errors import BadInputError
 from reparam.models.evaluation import Evaluation
 from reparam.models.text_evaluation import of_texts
+from reparam.models.trained import model_of
 from reparam.models.vae import VAE, Config
 from reparam.nn.sequence import Recurrent
 from reparam.noise import Fresh
+from reparam.training import Run
 
 LINES = [f"{a} {v} {o}" for a in ("the cat", "a dog", "one bird") for v in ("sees", "hears") for o in ("the moon", "bread", "you")]
 
@@ -123,6 +127,8 @@ def test_samples_by_temperature_and_source(data):
     assert torch.equal(greedy, vae.sample(8, fresh(), noisy=False))
     z = rp.sample(vae.prior, (8,), source=fresh())
     assert torch.equal(greedy, vae.decode(z).mode)
+    assert torch.equal(greedy, vae.sample(8, fresh(), temperature=1e-6))
+    assert not torch.equal(vae.sample(8, fresh()), vae.sample(8, fresh(), temperature=2.0))
     with pytest.raises(BadInputError, match="temperature=-1"):
         vae.sample(2, temperature=-1.0)
     image = VAE(Config(latent_dim=2, likelihood="bernoulli"), (4,))
@@ -257,6 +263,11 @@ def test_sample_reconstruct_and_interpolate_in_words(cli, run, tmp_path):
     code, out, _ = cli("interpolate", run, LINES[0], LINES[-1], "--steps", "6")
     assert code == 0
     assert len(out.removesuffix("\n").split("\n")) == 6
+    model, data = model_of(Run.open(run)), from_lines([LINES[0], LINES[-1]], codec=codec_of(opened.facts(str(run))["codec"]))
+    ends = data.codec.decode(model.reconstruct(data.x))
+    assert [out.split("\n")[0], out.split("\n")[5]] == ends
+    back = cli("interpolate", run, LINES[-1], LINES[0], "--steps", "6")[1]
+    assert back.split("\n")[0] == ends[1]
     assert cli("interpolate", run, LINES[0], LINES[-1], "--steps", "6", "--output", tmp_path / "i.txt")[0] == 0
     assert (tmp_path / "i.txt").read_text() == out
 
