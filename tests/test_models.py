@@ -14,7 +14,7 @@ import torch
 
 from reparam.cli import main
 from reparam.models import MODELS
-from reparam.models.trained import model_of
+from reparam.models.trained import data_of, model_of
 from reparam.training import Run
 
 LINES = ["the cat sat on the mat", "a dog lay on a rug", "the dog sat on a mat", "a cat lay on the rug", "the rug is on the cat"]
@@ -149,9 +149,19 @@ def test_the_source_of_noise_is_a_flag(name, noise, sources, cli, tmp_path):
 
 
 def test_what_a_model_cannot_do_is_said(sources, cli, refused, tmp_path):
-    assert cli(*words(CASES["flow, moons"]._replace(epochs=1), sources, tmp_path / "run"))[0] == 0
+    assert cli(*words(CASES["diffusion, moons"]._replace(epochs=1), sources, tmp_path / "run"))[0] == 0
     for command in ("reconstruct", "encode"):
-        refused(2, f"run is of a flow, which does not {command}$", command, tmp_path / "run")
+        refused(2, f"run is of a diffusion, which does not {command}$", command, tmp_path / "run")
+
+
+def test_a_flow_encodes_data_as_noise(sources, cli, tmp_path):
+    case = CASES["flow, moons"]._replace(epochs=1)
+    assert cli(*words(case, sources, tmp_path / "run"), "--condition")[0] == 0
+    assert cli("encode", tmp_path / "run", "--part", "test", "--output", tmp_path / "codes.npz")[0] == 0
+    model, test = model_of(Run.open(tmp_path / "run")), data_of(Run.open(tmp_path / "run")).test
+    with np.load(tmp_path / "codes.npz") as codes:
+        assert sorted(codes) == ["label", "noise", "part", "row"]
+        torch.testing.assert_close(model.push(torch.from_numpy(codes["noise"]), test.places), test.x, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -179,12 +179,13 @@ def encode(
     label: str | None = None,
     checkpoint: Checkpoint = "best",
 ) -> None:
-    """The latents of data: q(z | x) in numbers, with the row, the part and the label of each datum.
+    """The latents of data: q(z | x) in numbers, of a flow the noise, with the row, the part and the label of each datum.
 
     Args:
         run: the run's directory.
-        output: file to write: .npz with arrays mean and scale, of discrete latents probability, and row, part, label; or .parquet
-            with columns mean_0, ..., label, of choices probability_0_0, .... The row is the place in the source of the data.
+        output: file to write: .npz with arrays mean and scale, of discrete latents probability, of a flow noise, and row, part,
+            label; or .parquet with columns mean_0, ..., label, of choices probability_0_0, .... The row is the place in the
+            source of the data.
         part: which rows of the run's data.
         data: other data than the run's.
         array: the array of a .npz file of other data.
@@ -196,6 +197,7 @@ def encode(
 
     from reparam.cli import opened
     from reparam.cli.output import destination, write_npz, write_parquet
+    from reparam.training.config import pick, rows_of
 
     path = destination(output, (".npz", ".parquet"), data, opened.source(run))
     model = opened.model(run, checkpoint)
@@ -205,7 +207,7 @@ def encode(
     found: list[dict[str, torch.Tensor]] = []
     for rows in parts:
         with opened.fitting(model, rows) as x:
-            found += map(describe, x.split(_BATCH))
+            found += [describe(pick(x, places)) for places in torch.arange(rows_of(x)).split(_BATCH)]
     tables = {name: torch.cat([part[name] for part in found]).numpy() for name in found[0]}
     places = [np.arange(len(rows)) if rows.rows is None else rows.rows.numpy() for rows in parts]
     facts: dict[str, Any] = {"row": np.concatenate(places), "part": np.repeat(names, list(map(len, parts)))}

@@ -150,6 +150,8 @@ def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, train
     print("\n".join([f"On the test set, {found.rows} data, nats per datum:", *found.lines()]), flush=True)
     print(f"Report: {write(made, evaluation=found)}")
     able = [name for name, method in _COMMANDS.items() if hasattr(model, method)]
+    if made.record["data"]["source"] == "none":
+        able.remove("encode")  # there is nothing to encode
     print("Next:" + "".join(f"\n  reparam {command} {shlex.quote(str(made.path))}" for command in able))
 
 
