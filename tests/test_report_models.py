@@ -92,6 +92,16 @@ def test_a_diffusion_model_of_shapes_that_are_no_pictures(few):
     assert titles(model, splits) == [title for title in DIFFUSION if title != "Guidance"]
 
 
+def test_a_diffusion_model_that_no_label_was_hidden_from(few):
+    """What asks it without a label is left out."""
+    data = from_tensor(torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 2, name="told")
+    assert titles(*small("diffusion", {"hidden": (8,), "label_dropout": 0.0}, data)) == [
+        "From noise to data",
+        "Samples",
+        "Samplers",
+    ]
+
+
 @pytest.mark.parametrize(("name", "config"), [("flow", {"transforms": 1, "hidden": (4,)}), ("diffusion", {"hidden": (4,)})])
 def test_data_of_three_rows(few, name, config):
     data = from_tensor(torch.tensor([[0.1, 1.2], [1.5, 2.0], [2.25, 0.5]]), name="three")

@@ -105,7 +105,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
 def guidance(subject: Subject) -> Section | None:
     """Samples by label from the same noise, with more and more guidance."""
     model, names = subject.model, subject.classes
-    if len(names) < 2:
+    if len(names) < 2 or not subject.unlabelled:
         return None
     lead = (
         "The model has learned data with their labels and without. Guidance goes further in the direction that sets it apart: "
@@ -142,6 +142,8 @@ def guidance(subject: Subject) -> Section | None:
 
 def filling(subject: Subject) -> Section | None:
     """Test data with a part hidden, filled in several times."""
+    if not subject.unlabelled:
+        return None
     model, test = subject.model, subject.splits.test.x
     lead = (
         "A part of a test datum is hidden, and drawn again as it goes with the rest. Each time it is another draw: where the rest "

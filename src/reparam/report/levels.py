@@ -31,8 +31,10 @@ class _At(Source):
 
 
 @torch.no_grad()
-def levels(subject: Subject) -> Section:
+def levels(subject: Subject) -> Section | None:
     """The loss by noise level, and the variance of the loss of a batch by how its levels are drawn."""
+    if not subject.unlabelled:
+        return None
     model, source = subject.model, subject.source
     rows = torch.cat([subject.splits.test.x, subject.splits.validation.x, subject.splits.train.x[:2000]])
     x: Tensor = model.units.standardise(rows)

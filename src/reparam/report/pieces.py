@@ -87,6 +87,11 @@ class Subject:
         """The names of the labels that the model can be asked for; none where it knows no labels."""
         return tuple(getattr(self.model, "classes", None) or ())
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the model knows data of unknown label: not where no label was hidden in training."""
+        return not self.classes or getattr(self.model.config, "label_dropout", 1.0) > 0
+
     def labels(self, most: int | None = None) -> np.ndarray | None:
         """The names of the labels of the first test data, where they have any."""
         test = self.splits.test
