@@ -266,7 +266,7 @@ def impute(
         n: how many fillings of each datum; of several an array, fillings first.
         guidance: how much what sets a label apart counts.
         steps: from noise to data.
-        repeats: of each step, which bring what is drawn and what is known to agree.
+        repeats: of each step, which bring what is drawn and what is known to agree: 10 lean to what is common, 40 hardly do.
         checkpoint: the weights with the best validation score, or the last.
         seed: of the noise.
     """
