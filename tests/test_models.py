@@ -59,7 +59,7 @@ CASES = {
         5.0,
     ),
     "flow, banana": Case(
-        "flow", None, ("--target", "banana", "--hidden", "32", "--batch_size", "512", "--learning_rate", "0.01"), 3, 0.3
+        "flow", None, ("--target", "banana", "--hidden", "32", "--batch_size", "512", "--learning_rate", "0.01"), 3, 0.07
     ),
     "diffusion, digits": Case("diffusion", None, ("--channels", "8,16"), 3, 0.05),
     "diffusion, moons": Case("diffusion", "moons", ("--hidden", "32,32"), 4, 0.05),
