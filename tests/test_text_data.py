@@ -97,6 +97,14 @@ def test_a_text_of_broken_bytes_is_shown_with_a_mark():
     assert codec.decode(torch.tensor([[newline, 0]])) == ["\ufffd"]
 
 
+def test_an_argument_that_is_not_utf_8_is_refused():
+    """Python reads such bytes of a command line as lone surrogates."""
+    for tokens, message in {"bpe": r"line 2 is not UTF-8: 'b\\udcff'", "characters": r"line 2 has the character '\\udcff'"}.items():
+        codec = from_lines(["ab"], tokens=tokens).codec
+        with pytest.raises(BadInputError, match=message):
+            codec.encode(["a", "b\udcff"])
+
+
 def test_long_lines(tmp_path):
     path = write(tmp_path, "short\n" + "x" * 20 + "\n")
     with pytest.raises(BadInputError, match=r"line 2 has 20 characters, and at most 10 are taken: .*--long_lines cut"):

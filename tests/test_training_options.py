@@ -10,6 +10,7 @@ from reparam.errors import BadInputError
 from reparam.noise import NORMAL, Antithetic, Fresh, Noise, Sobol
 from reparam.training import Loss, Monitor, Run, fit
 from reparam.training import checkpoint as checkpoints
+from reparam.training.progress import flags
 from reparam.training.randomness import source_of
 from test_training import assert_same_run, does, sends
 from toy import Toy, data, record, settings, toy, train
@@ -128,6 +129,21 @@ def test_a_monitor_of_which_less_is_better(tmp_path, capsys):
     assert result.best == 1.0
     assert Run.open(tmp_path).read("last").state["best"] == {"step": 8, "epoch": 2, "value": 1.0}
     assert "validation cost 2.00" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("higher", "scores", "said"),
+    [
+        (True, [-5.0, -3.0, -40.0], "the validation cost fell from -3 to -40"),
+        (True, [-40.0, -30.0, -3.0], None),
+        (False, [5.0, 3.0, 40.0], "the validation cost rose from 3 to 40"),
+        (False, [40.0, 30.0, 3.0], None),
+    ],
+)
+def test_a_score_that_explodes_is_said_whichever_is_better(higher, scores, said):
+    history = [{"epoch": i, "validation/cost": score} for i, score in enumerate(scores, 1)]
+    found = flags(history, Monitor("cost", "cost", higher=higher))
+    assert [line.partition(":")[0] for line in found] == ([] if said is None else [said])
 
 
 def test_batches_of_several_tensors(tmp_path):

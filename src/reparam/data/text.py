@@ -141,7 +141,10 @@ class TextCodec:
 
     def _codes(self, text: str, where: str) -> list[int]:
         if self.merges is not None:
-            return [code + 1 for code in self._pieces.encode(text).ids]
+            try:
+                return [code + 1 for code in self._pieces.encode(text).ids]
+            except TypeError as error:
+                raise BadInputError(f"{where} is not UTF-8: {text!r}") from error
         try:
             return [self._numbers[character] for character in text]
         except KeyError:
