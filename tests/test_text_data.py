@@ -78,9 +78,9 @@ def test_other_data_are_encoded_with_the_codec_of_the_run(tmp_path):
     assert data.x.tolist() == [[2, 0, 0, 0], [3, 1, 0, 0]]
     with pytest.raises(BadInputError, match=r"line 3 has the character 'é' \(U\+00E9\), which is none of the 3 characters"):
         read_text(write(tmp_path, "b\n\ncaé\n"), codec=codec)
-    with pytest.raises(BadInputError, match=r"line 2 has 4 characters, and at most 3 are taken"):
-        read_text(write(tmp_path, "b\ncaba\n"), codec=codec)
-    cut = read_text(write(tmp_path, "b\ncaba\n"), codec=codec, long_lines="cut")
+    with pytest.raises(BadInputError, match=r"line 2 has 5 characters, and at most 4 are taken"):
+        read_text(write(tmp_path, "b\ncabac\n"), codec=codec)
+    cut = read_text(write(tmp_path, "b\ncabac\n"), codec=codec, long_lines="cut")
     assert codec.decode(cut.x) == ["b", "cab"]
 
 
@@ -185,7 +185,9 @@ def test_the_digest_covers_the_codec():
 def test_what_to_do_with_a_long_line_depends_on_the_codec():
     with pytest.raises(BadInputError, match="at most 3 are taken: shorten it, cut long lines"):
         from_lines(["abcd"], longest=3)
-    with pytest.raises(BadInputError, match=r"at most 2 are taken: shorten it$"):
-        from_lines(["aba"], codec=from_lines(["ab"]).codec)
+    codec = from_lines(["ab"]).codec
+    assert codec.decode(codec.encode(["aba"])) == ["aba"]  # as a model may write it
+    with pytest.raises(BadInputError, match=r"at most 3 are taken: shorten it$"):
+        from_lines(["abab"], codec=codec)
     with pytest.raises(BadInputError, match="long_lines is 'wrap': give fail or cut"):
         from_lines(["ab"], long_lines="wrap")

@@ -29,7 +29,7 @@ class TextCodec:
     """From texts to rows of `length` codes and back: 1 is the first of the `vocabulary`, and 0 the end of a text and all behind it.
 
     Args:
-        length: codes in a row; a text has one less at most, as its end takes one.
+        length: codes in a row. A text that fills it has no end; those that a codec is made for have one less at most.
         vocabulary: characters; or pieces of words, in the alphabet that byte-level encoding writes bytes in.
         merges: the pairs of pieces that byte-pair encoding joins, in order; None for characters.
 
@@ -84,22 +84,23 @@ class TextCodec:
             title: what messages call them all.
             lines: their numbers in messages; by default from 1 on.
             long_lines: what one with more codes than there is room for does: "fail", or "cut".
-            learning: whether a model is still to be trained on them, so that longer ones could be taken.
+            learning: whether a model is still to be trained on them, so that longer ones could be taken, and all are to have ends.
 
         Raises:
             BadInputError: for a character that is not in the vocabulary, and for a text that is too long; it names the line.
         """
-        numbers = range(1, len(texts) + 1) if lines is None else lines
+        numbers, room = range(1, len(texts) + 1) if lines is None else lines, self.length - learning
         check_room(8 * len(texts) * self.length, title)
         x = torch.zeros(len(texts), self.length, dtype=torch.int64)
         for row, text, number in zip(x, texts, numbers, strict=True):
             codes = self._codes(text, f"{title} line {number}")
-            if len(codes) >= self.length and long_lines == "fail":
-                raise BadInputError(
-                    f"{title} line {number} has {len(codes)} {self.noun}, and at most {self.length - 1} are taken: shorten it"
-                    + ", cut long lines (--long_lines cut), or take longer ones (--longest)" * learning
-                )
-            codes = codes[: self.length - 1]
+            if len(codes) > room:
+                if long_lines == "fail":
+                    raise BadInputError(
+                        f"{title} line {number} has {len(codes)} {self.noun}, and at most {room} are taken: shorten it"
+                        + ", cut long lines (--long_lines cut), or take longer ones (--longest)" * learning
+                    )
+                codes = codes[: self.length - 1]
             row[: len(codes)] = torch.tensor(codes, dtype=torch.int64)
         return x
 

@@ -22,7 +22,7 @@ class TextEvaluation(Evaluation):
     """An [`Evaluation`][reparam.models.evaluation.Evaluation] of texts.
 
     Attributes:
-        characters: of all texts; the end of each counts as one.
+        characters: of all texts; the end of each, where it has one, counts as one.
         bits_per_character: -log2 p(x) by importance sampling, over all texts and characters.
         elbo_bits_per_character: likewise from the evidence lower bound.
         collapsed: whether the KL is below 0.1 nats a text or no latent is active: the decoder does without the latents.
@@ -59,7 +59,7 @@ def of_texts(found: Evaluation, x: Tensor, characters: tuple[int, ...] | None = 
         5
     """
     table = torch.tensor([0, *characters[1:]], device=x.device) if characters else (torch.arange(int(x.max()) + 1) > 0).to(x.device)
-    count = int(table[x.long()].sum()) + len(x)
+    count = int(table[x.long()].sum()) + int((x == 0).any(1).sum())
     bits = len(x) / (count * math.log(2))
     collapsed = found.kl < COLLAPSED or found.active_units == 0
     if collapsed:
