@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 # Where the page is cut into two columns, in pixels of a window this wide.
-WIDTH, LEFT, RIGHT = 1100, (0, 1757), (1757, 3400)
+WIDTH, LEFT, RIGHT = 1100, (0, 1823), (1823, 3590)
 
 
 def photograph(page: Path) -> Image.Image:
