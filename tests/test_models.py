@@ -31,6 +31,7 @@ class Case(NamedTuple):
 
 
 TEXT = ("--hidden", "32", "--learning_rate", "0.01", "--batch_size", "16")
+SHORT = ("--warm_up", "0", "--ema", "0.9")  # the defaults are for more steps
 CASES = {
     "vae, digits": Case("vae", None, ("--hidden", "32", "--latent_dim", "4", "--learning_rate", "0.01"), 6, 10.0),
     "vae, text, gru": Case("vae", "text", ("--network", "gru", *TEXT), 5, 5.0),
@@ -38,32 +39,14 @@ CASES = {
         "vae", "text", ("--network", "transformer", "--hidden", "32", "--learning_rate", "0.01"), 4, 5.0
     ),
     "vae, sounds": Case("vae", "sounds", ("--mels", "16", "--hidden", "32", "--learning_rate", "0.01"), 6, 50.0),
-    "flow, moons": Case(
-        "flow",
-        None,
-        (
-            "--hidden",
-            "32",
-        ),
-        4,
-        0.2,
-    ),
-    "flow, breast_cancer": Case(
-        "flow",
-        "breast_cancer",
-        (
-            "--hidden",
-            "32",
-        ),
-        6,
-        5.0,
-    ),
+    "flow, moons": Case("flow", None, ("--hidden", "32"), 4, 0.2),
+    "flow, breast_cancer": Case("flow", "breast_cancer", ("--hidden", "32"), 6, 5.0),
     "flow, banana": Case(
         "flow", None, ("--target", "banana", "--hidden", "32", "--batch_size", "512", "--learning_rate", "0.01"), 3, 0.07
     ),
-    "diffusion, digits": Case("diffusion", None, ("--channels", "8,16"), 3, 0.05),
-    "diffusion, moons": Case("diffusion", "moons", ("--hidden", "32,32"), 4, 0.05),
-    "diffusion, sounds": Case("diffusion", "sounds", ("--mels", "16", "--network", "signal", "--channels", "16,16"), 8, 0.05),
+    "diffusion, digits": Case("diffusion", None, ("--channels", "8,16", *SHORT), 3, 0.045),
+    "diffusion, moons": Case("diffusion", "moons", ("--hidden", "32,32", *SHORT), 4, 0.03),
+    "diffusion, sounds": Case("diffusion", "sounds", ("--mels", "16", "--channels", "16,16", *SHORT), 8, 0.05),
 }
 
 
