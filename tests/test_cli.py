@@ -47,10 +47,11 @@ def test_version(cli):
         (["evalute"], r"there is no command evalute: did you mean evaluate\?$"),
         (
             ["zzz"],
-            r"there is no command zzz: there are train, evaluate, sample, reconstruct, encode, report, list, compare, paths$",
+            r"there is no command zzz: there are train, evaluate, sample, reconstruct, encode, "
+            r"interpolate, impute, report, list, compare, paths$",
         ),
         (["--hlep"], r"there is no command --hlep"),
-        (["train"], r"MODEL is missing: reparam train MODEL \[flags\], where MODEL is vae$"),
+        (["train"], r"MODEL is missing: reparam train MODEL \[flags\], where MODEL is one of vae, flow, diffusion$"),
         (["train", "--epochs", "3"], r"MODEL is missing"),
         (["train", "vea"], r"there is no model vea: did you mean vae\?$"),
         (["train", "os.system"], r"there is no model os.system"),

@@ -126,7 +126,7 @@ def _dispatch(words: list[str]) -> None:
             f"usage: reparam train MODEL [flags]\n\nModels:\n{_models()}\n\nreparam train MODEL --help lists the flags of a model."
         )
     elif not rest or rest[0].startswith("-"):
-        raise BadInputError(f"MODEL is missing: reparam train MODEL [flags], where MODEL is {' or '.join(MODELS)}")
+        raise BadInputError(f"MODEL is missing: reparam train MODEL [flags], where MODEL is one of {', '.join(MODELS)}")
     elif rest[0] not in MODELS:
         raise BadInputError(f"there is no model {rest[0]}{nearest(rest[0], MODELS)}")
     else:
