@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from reparam.data import Data, Splits, load, split
+from reparam.data import Data, DataWarning, Splits, load, split
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
 from reparam.training import Run, Training
@@ -159,7 +160,9 @@ def data_of(run: Run) -> Splits:
         digest = recorded["digest"]
     except (KeyError, TypeError) as error:
         raise ArtefactError(f"{run.path / 'run.json'} does not say what data it is of: {error}") from error
-    data, splits = options.load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # what is odd about them was said when they were trained on
+        data, splits = options.load()
     if data.digest != digest:
         raise BadInputError(f"{options.data!r} has changed since {run.path} was trained on it: put it back, or name other data")
     return splits
