@@ -93,7 +93,7 @@ def test_probabilities_of_counts_add_up_to_one():
 def test_every_cell_trains_samples_and_evaluates(values, condition):
     x = {"real": 3 * normal(64, 2, 2, 2), "binary": counts(64, (2, 2, 2), 1), "counts": counts(64, (2, 2, 2), 7)}[values]
     data = from_tensor(x, torch.arange(64) % 3 + 5, name="made")
-    flow = Flow.for_data(Config(coupling=True, condition=condition, **SMALL), data)
+    flow = Flow.for_data(Config(coupling=True, conditional=condition, **SMALL), data)
     inputs = flow.inputs(data)
     loss = flow(inputs, fresh())
     loss.total.backward()
@@ -152,7 +152,7 @@ def test_two_moons_by_label():
     """Of 100 steps; the entropy of a half circle of noise 0.08 is near -0.3 nats: below it the moons are told apart."""
     data = load("moons")
     torch.manual_seed(0)
-    flow = Flow.for_data(Config(condition=True, transforms=2, hidden=(32,)), data)
+    flow = Flow.for_data(Config(conditional=True, transforms=2, hidden=(32,)), data)
     order = torch.randint(len(data), (100, 128), generator=torch.Generator().manual_seed(0))
     losses = trained(flow, [(data.x[rows], data.places[rows]) for rows in order])
     assert losses[0] > 1.5
@@ -293,9 +293,9 @@ def test_targets_of_users_that_are_none(tmp_path, monkeypatch):
         ({"dropout": 1.0}, "from 0 to below 1"),
         ({"interval": (1.0, 0.0)}, "the lower one first"),
         ({"interval": (0.0, 1.0), "logit": False}, "leave one out"),
-        ({"target": "ring", "condition": True}, "condition is for data"),
+        ({"target": "ring", "conditional": True}, "conditional is for data"),
         ({"target": "ring", "dropout": 0.1}, "dropout is for data"),
-        ({"context": 2, "condition": True}, "or neither"),
+        ({"context": 2, "conditional": True}, "or neither"),
         ({"estimator": "score"}, "is for a target"),
     ],
 )
@@ -305,8 +305,8 @@ def test_settings_that_make_no_flow(settings, words):
 
 
 def test_data_that_make_no_flow():
-    with pytest.raises(BadInputError, match="names of the classes"):
-        Flow.for_data(Config(condition=True), from_tensor(normal(9, 2), name="bare"))
+    with pytest.raises(BadInputError, match="the data have no labels"):
+        Flow.for_data(Config(conditional=True), from_tensor(normal(9, 2), name="bare"))
     with pytest.raises(BadInputError, match="give interval"):
         Flow(Config(logit=True), (2,))
     with pytest.raises(BadInputError, match="is for reals"):
@@ -332,7 +332,7 @@ def test_batches_that_do_not_fit():
         flow.law(torch.zeros(4))
     with pytest.raises(BadInputError, match="trained without labels"):
         flow.sample(3, label="a")
-    conditional = Flow(Config(condition=True, **SMALL), (2,), classes=("a", "b"))
+    conditional = Flow(Config(conditional=True, **SMALL), (2,), classes=("a", "b"))
     with pytest.raises(BadInputError, match="label 'c' is none that this model knows: give one of a, b"):
         conditional.sample(3, label="c")
     with pytest.raises(ValueError, match="its context is None: give a tensor of places of labels"):
@@ -351,7 +351,7 @@ def test_batches_that_do_not_fit():
 
 def test_labels_are_known_by_their_names():
     """Of data that hold fewer of the classes, places are other numbers."""
-    flow = Flow(Config(condition=True, **SMALL), (2,), classes=("5", "6", "7"))
+    flow = Flow(Config(conditional=True, **SMALL), (2,), classes=("5", "6", "7"))
     _, places = flow.inputs(from_tensor(normal(3, 2), torch.tensor([7, 7, 6]), name="other"))
     assert places.tolist() == [2, 2, 1]
 

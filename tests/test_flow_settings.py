@@ -67,7 +67,7 @@ def test_estimators_differ_at_the_same_noise():
 
 @pytest.mark.parametrize("condition", [False, True])
 def test_evaluation_is_the_mean_over_data_with_their_labels(condition):
-    flow = shaken(Flow(Config(condition=condition, **SMALL), (2,), classes=("a", "b")))
+    flow = shaken(Flow(Config(conditional=condition, **SMALL), (2,), classes=("a", "b")))
     x, places = torch.randn(7, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1, 0, 1, 0, 0])
     each = torch.cat([flow.log_prob(x[i : i + 1], places[i : i + 1] if condition else None) for i in range(7)]).double()
     found = flow.evaluate((x, places) if condition else x, batch_size=3)
@@ -96,7 +96,7 @@ def test_no_data_have_no_evaluation():
 
 @pytest.mark.parametrize("condition", [False, True])
 def test_noise_stands_for_data(condition):
-    flow = shaken(Flow(Config(condition=condition, **SMALL), (2,), classes=("a", "b")))
+    flow = shaken(Flow(Config(conditional=condition, **SMALL), (2,), classes=("a", "b")))
     x, places = torch.randn(7, 2, generator=torch.Generator().manual_seed(0)), torch.arange(7) % 2
     noise = flow.describe((x, places) if condition else x)["noise"]
     assert not noise.requires_grad

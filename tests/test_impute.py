@@ -138,3 +138,15 @@ def test_images_and_masks_go_the_same_way(tmp_path):
     np.save(tmp_path / "texts.npy", np.array([["a", "b"]]))
     with pytest.raises(BadInputError, match="dtype"):
         load_with_gaps(tmp_path / "texts.npy")
+
+
+def test_columns_in_another_order_are_refused(run, here, capsys):
+    """A width is not filled in for a length, nor read as one."""
+    (here / "turned.csv").write_text("width,kind,length,height\n2,cat,,1\n")
+    assert impute(run, "--data", "turned.csv", "--label", "kind") == 2
+    message = capsys.readouterr().err
+    assert "the columns of turned are width, length, height" in message
+    assert "was trained on length, width, height: put them in that order" in message
+    (here / "whole.csv").write_text("width,kind,length,height\n2,cat,1,1\n1,dog,0,0\n")
+    assert main(["evaluate", run, "--data", "whole.csv", "--label", "kind", "--importance_samples", "2"]) == 2
+    assert "put them in that order" in capsys.readouterr().err

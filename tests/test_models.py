@@ -139,7 +139,7 @@ def test_what_a_model_cannot_do_is_said(sources, cli, refused, tmp_path):
 
 def test_a_flow_encodes_data_as_noise(sources, cli, tmp_path):
     case = CASES["flow, moons"]._replace(epochs=1)
-    assert cli(*words(case, sources, tmp_path / "run"), "--condition")[0] == 0
+    assert cli(*words(case, sources, tmp_path / "run"), "--conditional")[0] == 0
     assert cli("encode", tmp_path / "run", "--part", "test", "--output", tmp_path / "codes.npz")[0] == 0
     model, test = model_of(Run.open(tmp_path / "run")), data_of(Run.open(tmp_path / "run")).test
     with np.load(tmp_path / "codes.npz") as codes:

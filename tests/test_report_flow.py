@@ -55,11 +55,11 @@ def test_the_heat_map_is_the_density(moons):
 @pytest.mark.parametrize(
     ("config", "columns", "wanted"),
     [
-        ({"condition": True}, 2, ["Noise into data", "Density", "Samples", "Is it right?"]),
+        ({"conditional": True}, 2, ["Noise into data", "Density", "Samples", "Is it right?"]),
         ({}, 1, ["Density", "Samples", "Is it right?"]),
-        ({"condition": True}, 1, ["Density", "Samples", "Is it right?"]),
+        ({"conditional": True}, 1, ["Density", "Samples", "Is it right?"]),
         ({"coupling": True}, 5, ["Samples", "Is it right?"]),
-        ({"condition": True}, 5, ["Samples", "Is it right?"]),
+        ({"conditional": True}, 5, ["Samples", "Is it right?"]),
     ],
 )
 def test_flows_of_columns(config, columns, wanted):

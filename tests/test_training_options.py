@@ -90,7 +90,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path, monkeypatch):
 
 def test_more_epochs_are_another_schedule(tmp_path):
     train(tmp_path, settings(learning_rate_schedule="cosine"))
-    with pytest.raises(BadInputError, match=r"training\.epochs was 4, now 5"):
+    with pytest.raises(BadInputError, match=r"training\.epochs was 4, now 5 \(the learning rate falls to 0"):
         train(tmp_path, settings(learning_rate_schedule="cosine", epochs=5))
     train(tmp_path / "constant", settings())
     train(tmp_path / "constant", settings(epochs=5))

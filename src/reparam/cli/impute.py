@@ -60,6 +60,7 @@ def run(
     model = opened.model(directory, checkpoint)
     impute = opened.able(model, "impute", directory)
     rows, known = load_with_gaps(data, array=array, label=label)
+    opened.check_columns(directory, rows)
     source = opened.noise(seed)
     with opened.fitting(model, rows) as inputs:
         x, labels = inputs if isinstance(inputs, tuple) else (inputs, None)

@@ -16,7 +16,7 @@ from reparam.noise import Source
 from reparam.training import Run
 from reparam.training.randomness import source_of
 
-__all__ = ["able", "facts", "fitting", "model", "noise", "record", "rows", "source"]
+__all__ = ["able", "check_columns", "facts", "fitting", "model", "noise", "record", "rows", "source"]
 
 
 def record(directory: str) -> dict[str, Any]:
@@ -61,11 +61,27 @@ def rows(directory: str, part: str, data: str | None, array: str | None, label: 
         raise BadInputError(f"{directory} was fitted to a density, without data, and is evaluated without: leave --data out")
     if data is not None:
         codec = facts(directory).get("codec")
-        return load(data, array=array, label=label, codec=codec and codec_of(codec))
+        other = load(data, array=array, label=label, codec=codec and codec_of(codec))
+        check_columns(directory, other)
+        return other
     if array is not None or label is not None:
         raise BadInputError("array and label are of other data than the run's: name them with --data")
     found: Data = getattr(data_of(Run.open(directory)), part)
     return found
+
+
+def check_columns(directory: str, data: Data) -> None:
+    """Other data than the run's have the same columns in the same order, where both have names.
+
+    Raises:
+        BadInputError: when they do not: a number would be taken for another one.
+    """
+    wanted = facts(directory).get("columns")
+    if wanted and data.columns and list(data.columns) != wanted:
+        came, known = ", ".join(data.columns[:10]), ", ".join(wanted[:10])
+        raise BadInputError(
+            f"the columns of {data.name} are {came}, and {directory} was trained on {known}: put them in that order"
+        )
 
 
 @contextmanager

@@ -57,6 +57,8 @@ def place(output: str | None, name: str, record: Mapping[str, Any], *inputs: str
     if kind == "audio" and (output is None or not Path(output).suffix):
         return sound_folder(output or name)
     fitting = ((".txt",) if kind == "text" else ()) + ((".png",) if picture else ()) + (".npz", ".npy")
+    if kind == "audio" and output is not None and Path(output).suffix.lower() == ".wav":
+        raise BadInputError(f"--output {output}: sounds go into a folder, a file each: give the name of one")
     if output is not None and Path(output).suffix.lower() == ".png" and not picture:
         what = "texts" if kind == "text" else f"data of shape {tuple(record['shape'])}"
         raise BadInputError(f"{what} make no picture: give --output a name that ends in {' or '.join(fitting)}")

@@ -70,7 +70,9 @@ def run(name: str, words: Sequence[str]) -> None:
     options = _of_density(options, model_config, MODELS[name].defaults)
     data, splits = options.load()
     if first:
-        print(f"{data.name}: {', '.join(f'{len(part)} {use}' for use, part in _parts(splits))}; {data.scaling}", flush=True)
+        steps = max(1, len(splits.train) // training.batch_size)
+        about = "" if data.source == "none" else f"{data.name}: {', '.join(f'{len(part)} {use}' for use, part in _parts(splits))}; "
+        print(f"{about}{data.scaling}; {steps} step{'s' * (steps > 1)} an epoch", flush=True)
     with torch.random.fork_rng(devices=[]):  # the caller's generator is not ours to move
         torch.manual_seed(training.seed)
         model = kind.for_data(model_config, splits.train)
@@ -144,6 +146,7 @@ def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, train
     if result.status == "already finished" and page.exists() and page.stat().st_mtime >= last.stat().st_mtime:
         print(f"Report: {page}")
         return
+    print("Looking at the test set, and writing the report…", flush=True)
     source = source_of("fresh", training.seed, device)
     inputs = each(lambda tensor: tensor.to(device), model.inputs(splits.test))
     found = model.evaluate(inputs, k=outcome.importance_samples, source=source)

@@ -44,7 +44,7 @@ def read_csv(path: Path, label: str | None = None, *, gaps: bool = False) -> Map
     _check_separator(text, raw, title)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     names: list[str] = []
-    place: int | None = None
+    header, place = False, None
     cells, labels = array("d"), []
     try:
         for row in reader:
@@ -76,7 +76,7 @@ def read_csv(path: Path, label: str | None = None, *, gaps: bool = False) -> Map
     columns = [name for i, name in enumerate(names) if i != place]
     x = np.frombuffer(cells, np.float64).reshape(-1, len(columns))
     warn_constant(x, columns, title)
-    return {"train": Part(x, None if place is None else np.array(labels), title)}
+    return {"train": Part(x, None if place is None else np.array(labels), title, tuple(columns) if header else None)}
 
 
 def _decode(raw: bytes, title: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -45,20 +45,22 @@ class Data:
         rows: which rows of the source these are, where it is a part of them.
         classes: the names of the labels, in the order of the labels.
         codec: for texts and sounds, the way back from numbers.
+        columns: of a table with a header, the names of the columns of x.
     """
 
-    x: Tensor
-    y: Tensor | None
+    x: Tensor = field(repr=False)
+    y: Tensor | None = field(repr=False)
     name: str
     source: str
     values: Values
     levels: int | None
     scaling: str
-    validation: Data | None = None
-    test: Data | None = None
-    rows: Tensor | None = None
+    validation: Data | None = field(default=None, repr=False)
+    test: Data | None = field(default=None, repr=False)
+    rows: Tensor | None = field(default=None, repr=False)
     classes: tuple[str, ...] | None = None
     codec: Codec | None = None
+    columns: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -110,18 +112,19 @@ class Splits:
 
 
 class Part(NamedTuple):
-    """What a reader found: raw values, raw labels, and what messages call them."""
+    """What a reader found: raw values, raw labels, what messages call them, and of a table the names of its columns."""
 
     x: Array
     y: Array | None
     title: str
+    columns: tuple[str, ...] | None = None
 
 
 def from_tensor(
     x: Tensor | Array,
     y: Tensor | Array | None = None,
     *,
-    name: str,
+    name: str = "data",
     values: Values | None = None,
     levels: int | None = None,
 ) -> Data:
@@ -175,7 +178,8 @@ def assemble(
         if key in parts:
             y = None if ys[key] is None else torch.from_numpy(ys[key])
             made[key] = Data(torch.from_numpy(xs[key]), y, name, source, values, levels, scaling, classes=classes)
-    return replace(made["train"], validation=made.get("validation"), test=made.get("test"))
+    columns = parts["train"].columns
+    return replace(made["train"], validation=made.get("validation"), test=made.get("test"), columns=columns)
 
 
 def _to_float(part: Part) -> Array:

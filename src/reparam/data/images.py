@@ -42,7 +42,9 @@ def read_image_folder(folder: Path, on_error: OnError = "fail") -> Mapping[str, 
     )
     if not paths:
         kinds = " ".join(sorted(SUFFIXES))
-        raise BadInputError(f"{str(folder)!r} has neither images ({kinds}) nor IDX files: give a folder that has, or a file")
+        raise BadInputError(
+            f"{str(folder)!r} has neither images ({kinds}) nor IDX files nor recordings (.wav): give a folder that has, or a file"
+        )
     kept: list[Path] = []
     images: list[Array] = []
     refused: list[str] = []

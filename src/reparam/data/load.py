@@ -26,6 +26,7 @@ from reparam.errors import BadInputError
 __all__ = ["BUNDLED", "load"]
 
 AnyCodec = TypeVar("AnyCodec", TextCodec, AudioCodec)
+_OFFERED = [name for name in BUNDLED if name != "none"]  # which is for a model that sees no data
 NONE: Mapping[str, Any] = MappingProxyType({})
 # How the bytes of each kind of file begin; a table may begin with any text.
 _SIGNATURES = {".csv": b"", ".npy": b"\x93NUMPY", ".npz": b"PK", ".parquet": b"PAR1"}
@@ -67,7 +68,7 @@ def load(
         'pixels are counts 0..16; the encoder sees x / 16'
     """
     if not str(spec):
-        raise BadInputError(f"data is '': give a path, or one of {', '.join(map(repr, BUNDLED))}")
+        raise BadInputError(f"data is '': give a path, or one of {', '.join(map(repr, _OFFERED))}")
     if isinstance(spec, str) and spec in BUNDLED:
         _refuse_options(repr(spec), array=array, label=label, **text, **sound)
         return BUNDLED[spec]()
@@ -98,8 +99,8 @@ def _find(spec: str | Path) -> tuple[Path, int]:
         path = Path(spec).expanduser().resolve()
         return path, path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError, RuntimeError) as error:  # the last two: a NUL, an unknown ~user
-        near = difflib.get_close_matches(str(spec), BUNDLED, n=1)
-        meant = f"did you mean {near[0]!r}?" if near else f"give a path, or one of {', '.join(map(repr, BUNDLED))}"
+        near = difflib.get_close_matches(str(spec), _OFFERED, n=1)
+        meant = f"did you mean {near[0]!r}?" if near else f"give a path, or one of {', '.join(map(repr, _OFFERED))}"
         raise BadInputError(f"there is no file, folder or data set {str(spec)!r}: {meant}") from error
     except OSError as error:
         raise BadInputError(f"{str(spec)!r} cannot be read: {error.strerror or error}") from error

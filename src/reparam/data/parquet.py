@@ -49,7 +49,7 @@ def read_parquet(path: Path, label: str | None = None) -> Mapping[str, Part]:
     y = None if label is None else columns.pop(label)
     x = np.column_stack([column.astype(np.float64, copy=False) for column in columns.values()])
     warn_constant(x, list(columns), title)
-    return {"train": Part(x, y, title)}
+    return {"train": Part(x, y, title, tuple(columns))}
 
 
 def _check_type(kind: Any, where: str, *, text: bool) -> None:

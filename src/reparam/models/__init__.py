@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-__all__ = ["MODELS", "Entry"]
+__all__ = ["MODELS", "Entry", "load"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,19 @@ MODELS = {
         },
     ),
 }
+
+
+def load(directory: str | Path, which: Literal["best", "last"] = "best") -> Any:
+    """The model of a run that training made, in evaluation mode, on the CPU.
+
+    Args:
+        directory: of the run.
+        which: its weights at the epoch with the best validation score, or the last.
+
+    Raises:
+        ArtefactError: when there is no run, or it cannot be read; nothing in it is run as code.
+    """
+    from reparam.models.trained import model_of
+    from reparam.training import Run
+
+    return model_of(Run.open(directory), which)

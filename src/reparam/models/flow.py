@@ -51,7 +51,7 @@ class Flow(nn.Module):
         config: the settings.
         shape: of one datum: (D,) or (C, H, W).
         levels: the largest count, for data that are counts; 1 for binary data. None: reals.
-        classes: names of the labels, for `condition`.
+        classes: names of the labels, for `conditional`.
 
     Raises:
         BadInputError: for settings that do not fit each other or the data.
@@ -85,14 +85,14 @@ class Flow(nn.Module):
         classes: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
-        if config.condition and not classes:
-            raise BadInputError("condition=True: the names of the classes are wanted, of data with labels")
+        if config.conditional and not classes:
+            raise BadInputError("conditional=True, and the data have no labels: name their column or array (label=..., --label)")
         if config.logit and levels is None and config.interval is None:
             raise BadInputError("logit=True: reals have no ends that are known: give interval=(low, high)")
         if config.interval is not None and levels is not None:
             raise BadInputError(f"interval={config.interval} is for reals, the data are counts 0..{levels}: leave it out")
         self.config, self.shape, self.levels = config, torch.Size(shape), levels
-        self.labels = Labels(classes if config.condition and classes else ())
+        self.labels = Labels(classes if config.conditional and classes else ())
         self.target = None if config.target is None else given(config.target)
         self.monitor = Monitor("log_likelihood", "log-likelihood") if config.target is None else Monitor("elbo", "ELBO")
         dim, self.context = self.shape.numel(), len(self.labels) or config.context
@@ -130,10 +130,12 @@ class Flow(nn.Module):
             raise BadInputError(
                 f"context={config.context} is of reals that no file gives: make the flow in Python, Flow(config, shape)"
             )
+        if data.codec is not None and data.codec.kind == "audio":
+            raise BadInputError(f"{data.name} has recordings, whose silence has no density: reparam train diffusion takes them")
         if data.values == "tokens":
             raise BadInputError(f"{data.name} has tokens, which have no density: reparam train vae takes texts")
         flow = cls(config, data.shape, levels=_levels(data.values, data.levels), classes=data.classes)
-        flow.start_at(data.x, data.places if config.condition else None)
+        flow.start_at(data.x, data.places if config.conditional else None)
         return flow
 
     @classmethod
@@ -342,7 +344,9 @@ class Flow(nn.Module):
     def _context(self, context: Tensor | None) -> Tensor | None:
         if not self.context:
             if context is not None:
-                raise ValueError("this flow is not conditional, and a context was given: make it with condition=True or context=C")
+                raise ValueError(
+                    "this flow is not conditional, and a context was given: make it with conditional=True or context=C"
+                )
             return None
         if not isinstance(context, Tensor):
             wanted = "a tensor of places of labels" if len(self.labels) else f"a tensor of reals, ... x {self.context}"

@@ -14,7 +14,7 @@ __all__ = ["Config", "Sampling"]
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of a [`Flow`][reparam.models.flow.Flow].
+    """What a flow is made of.
 
     Attributes:
         family: nsf, neural splines with affine tails (arXiv:1906.04032); maf, affine functions only (arXiv:1705.07057).
@@ -25,7 +25,7 @@ class Config:
         hidden: widths of the hidden layers of the network of each transform.
         activation: elu, gelu, relu, silu, softplus or tanh.
         dropout: share of hidden units left out at each step of training, against overfitting of few data.
-        condition: learn p(x | label), for data with labels.
+        conditional: learn p(x | label), for data with labels.
         context: number of reals that the density is conditional on, which are given in Python only.
         logit: map an interval of the data onto the line first: by default for counts, whose interval is known.
         interval: ends of the interval of reals, for logit.
@@ -42,7 +42,7 @@ class Config:
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["elu", "gelu", "relu", "silu", "softplus", "tanh"] = "relu"
     dropout: float = 0.0
-    condition: bool = False
+    conditional: bool = False
     context: int = 0
     logit: bool | None = None
     interval: tuple[float, float] | None = None
@@ -64,9 +64,9 @@ class Config:
             raise BadInputError(f"bins={self.bins}: a spline has at least 2; family='maf' has none")
         if not 0 <= self.dropout < 1:
             raise BadInputError(f"dropout={self.dropout}: give a share from 0 to below 1")
-        if self.context < 0 or (self.context and self.condition):
+        if self.context < 0 or (self.context and self.conditional):
             raise BadInputError(
-                f"context={self.context}, condition={self.condition}: give a number of reals, or labels, or neither"
+                f"context={self.context}, conditional={self.conditional}: give a number of reals, or labels, or neither"
             )
         if self.interval is not None:
             low, high = self.interval
@@ -75,7 +75,7 @@ class Config:
             if self.logit is False:
                 raise BadInputError("interval is for logit, and logit=False was given: leave one out")
         if self.target is not None:
-            for name in ("condition", "context", "dropout", "logit", "interval"):
+            for name in ("conditional", "context", "dropout", "logit", "interval"):
                 if getattr(self, name):
                     raise BadInputError(f"{name} is for data, and target={self.target!r} was given: leave one out")
         elif self.estimator != "pathwise":

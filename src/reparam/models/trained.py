@@ -100,6 +100,7 @@ def record(name: str, model: Any, training: Training, options: DataOptions, data
             "levels": data.levels,
             "classes": data.classes,
             "codec": data.codec and data.codec.facts(),
+            "columns": data.columns,
             "scaling": data.scaling,
             "options": {key: value for key, value in asdict(options).items() if key != "data"},
             "sizes": sizes,

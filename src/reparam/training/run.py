@@ -28,7 +28,7 @@ __all__ = ["Run"]
 # it covers the names of their labels and their codec too.
 FREE = frozenset(
     [f"training.{name}" for name in ("epochs", "patience", "checkpoint_every", "keep", "device", "threads")]
-    + ["data.source", "data.name", "data.classes"]
+    + ["data.source", "data.name", "data.classes", "data.columns"]
 )
 NOT_COMPARED = ("format", "versions", "data.codec")
 
@@ -150,6 +150,8 @@ class Run:
             old = parse_record(place)
             if (differences := _differences(old, self.record, defaults)) and not force:
                 more = f" and {len(differences) - 5} more" if differences[5:] else ""
+                if any(text.startswith("training.epochs ") for text in differences):
+                    more += " (the learning rate falls to 0 at the last epoch, so that more of them are another run)"
                 raise BadInputError(
                     f"{self.path} holds a run with other settings: {'; '.join(differences[:5])}{more}: give another directory, "
                     "force (--force) to go on with the new settings, or restart (--restart) to begin anew"
