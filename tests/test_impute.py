@@ -150,3 +150,11 @@ def test_columns_in_another_order_are_refused(run, here, capsys):
     (here / "whole.csv").write_text("width,kind,length,height\n2,cat,1,1\n1,dog,0,0\n")
     assert main(["evaluate", run, "--data", "whole.csv", "--label", "kind", "--importance_samples", "2"]) == 2
     assert "put them in that order" in capsys.readouterr().err
+
+
+def test_samples_of_a_table_are_a_table(run, here):
+    assert main(["sample", run, "--n", "5", "--steps", "4", "--output", "new.csv"]) == 0
+    lines = (here / "new.csv").read_text().splitlines()
+    assert lines[0] == "length,width,height"
+    assert np.isfinite(np.loadtxt(lines[1:], delimiter=",")).all()
+    assert len(lines) == 6

@@ -107,7 +107,7 @@ def sample(
 
     Args:
         run: the run's directory.
-        output: file to write: .npz or .npy, .png for images, .txt for texts; or for sounds a folder.
+        output: file to write: .npz or .npy, .csv for tables, .png for images, .txt for texts; or for sounds a folder.
         n: how many.
         checkpoint: the weights with the best validation score, or the last.
         noise: the source of the noise: fresh; antithetic, in mirrored pairs; sobol, points of low discrepancy.
@@ -146,7 +146,8 @@ def reconstruct(
 
     Args:
         run: the run's directory.
-        output: file to write: .npz, .npy for the reconstructions alone, .png for images, .txt for texts; or for sounds a folder.
+        output: file to write: .npz, .npy or for tables .csv for the reconstructions alone, .png for images, .txt for texts; or for
+            sounds a folder.
         n: how many, from the first on.
         part: which rows of the run's data.
         data: other data than the run's.

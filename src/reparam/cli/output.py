@@ -57,6 +57,7 @@ def place(output: str | None, name: str, record: Mapping[str, Any], *inputs: str
     if kind == "audio" and (output is None or not Path(output).suffix):
         return sound_folder(output or name)
     fitting = ((".txt",) if kind == "text" else ()) + ((".png",) if picture else ()) + (".npz", ".npy")
+    fitting += (".csv",) if record.get("columns") else ()
     if kind == "audio" and output is not None and Path(output).suffix.lower() == ".wav":
         raise BadInputError(f"--output {output}: sounds go into a folder, a file each: give the name of one")
     if output is not None and Path(output).suffix.lower() == ".png" and not picture:
@@ -82,7 +83,7 @@ def write_parquet(path: Path, columns: dict[str, Array]) -> None:
 
 
 def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any]) -> None:
-    """Write data in the units of a run, N + shape each: all of them as .npz, the first alone as .npy, else pairs of them.
+    """Write data in the units of a run, N + shape each: all of them as .npz, the first alone as .npy or .csv, else pairs of them.
 
     Args:
         path: of the kind to write, as `place` gives it.
@@ -97,6 +98,10 @@ def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any]) 
         return write_npz(path, arrays)
     if path.suffix.lower() == ".npy":
         np.save(file, first)
+    elif path.suffix.lower() == ".csv":
+        import pandas as pd
+
+        pd.DataFrame(first, columns=record["columns"]).to_csv(file, index=False)
     else:
         from reparam.report.images import png
 
