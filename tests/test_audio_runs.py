@@ -42,7 +42,7 @@ def test_sounds_of_a_label_have_its_pitch(runs, cli, tmp_path):
     for label in ("low", "high"):
         code, out, _ = cli("sample", runs / "diffusion", "--label", label, "--n", 8, "--steps", 10, "--output", tmp_path / label)
         assert (code, out.strip()) == (0, str(tmp_path / label))
-        assert sorted(path.name for path in (tmp_path / label).iterdir())[::7] == ["0001.wav", "0008.wav"]
+        assert sorted(path.name for path in (tmp_path / label).iterdir())[::7] == [f"{label}_0001.wav", f"{label}_0008.wav"]
         data = read_audio_folder(tmp_path / label, mels=8)
         loudest = data.x[:, 0, :, 1:6].exp().mean(-1).argmax(-1)
         right += int(((loudest >= 4) == (label == "high")).sum())

@@ -155,6 +155,15 @@ def test_columns_in_another_order_are_refused(run, here, capsys):
 def test_samples_of_a_table_are_a_table(run, here):
     assert main(["sample", run, "--n", "5", "--steps", "4", "--output", "new.csv"]) == 0
     lines = (here / "new.csv").read_text().splitlines()
-    assert lines[0] == "length,width,height"
-    assert np.isfinite(np.loadtxt(lines[1:], delimiter=",")).all()
+    assert lines[0] == "length,width,height,kind"
+    assert np.isfinite(np.loadtxt(lines[1:], delimiter=",", usecols=(0, 1, 2))).all()
+    assert {line.split(",")[3] for line in lines[1:]} <= {"cat", "dog"}
     assert len(lines) == 6
+
+
+def test_samples_come_with_their_labels(run, here):
+    for words, kinds in (([], {"cat", "dog"}), (["--label", "cat"], {"cat"})):
+        assert main(["sample", run, "--n", "600", "--steps", "2", "--output", "new.npz", *words]) == 0
+        with np.load(here / "new.npz") as found:
+            assert found["x"].shape == (600, 3)
+            assert set(found["label"]) == kinds

@@ -127,8 +127,18 @@ def sample(
     model = opened.model(run, checkpoint)
     if 2 * 4 * n * model.shape.numel() > memory() // 2:  # in chunks, and in one
         raise BadInputError(f"n is {n}: that many do not fit into memory: give fewer")
-    x = torch.cat([model.sample(min(n - start, _BATCH), source, **(options or {})) for start in range(0, n, _BATCH)])
-    write_data(path, {"x": x.numpy()}, facts)
+    chosen = dict(options or {})
+    labels: Any = getattr(model, "labels", ())
+    kinds: list[str] = []
+    parts: list[torch.Tensor] = []
+    for start in range(0, n, _BATCH):
+        size = min(n - start, _BATCH)
+        if len(labels):  # drawn here, so that each datum comes with its label
+            asked = labels.given((options or {}).get("label"), size)
+            chosen["label"] = labels.draw(size, source) if asked is None else asked
+            kinds += [labels.names[i] for i in chosen["label"].tolist()]
+        parts.append(model.sample(size, source, **chosen))
+    write_data(path, {"x": torch.cat(parts).numpy()}, facts, kinds)
     print(path)
 
 

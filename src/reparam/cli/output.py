@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,26 +82,29 @@ def write_parquet(path: Path, columns: dict[str, Array]) -> None:
     write_file(path, file.getvalue())
 
 
-def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any]) -> None:
+def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any], labels: Sequence[str] = ()) -> None:
     """Write data in the units of a run, N + shape each: all of them as .npz, the first alone as .npy or .csv, else pairs of them.
 
     Args:
         path: of the kind to write, as `place` gives it.
         arrays: by name, the one that was asked for first.
         record: what the run remembers of its data.
+        labels: of each datum, where there are labels: an array of a .npz, a column of a table, the beginning of a sound's name.
     """
     first, *others = arrays.values()
     file = io.BytesIO()
     if path.suffix.lower() in (".txt", ""):
-        return _write_decoded(path, arrays, record)
+        return _write_decoded(path, arrays, record, labels)
     if path.suffix.lower() == ".npz":
-        return write_npz(path, arrays)
+        return write_npz(path, arrays | ({"label": np.array(labels)} if labels else {}))
     if path.suffix.lower() == ".npy":
         np.save(file, first)
     elif path.suffix.lower() == ".csv":
         import pandas as pd
 
-        pd.DataFrame(first, columns=record["columns"]).to_csv(file, index=False)
+        table = pd.DataFrame(first, columns=record["columns"])
+        name = record["options"].get("label")
+        (table.assign(**{name: labels}) if labels and name else table).to_csv(file, index=False)
     else:
         from reparam.report.images import png
 
@@ -112,7 +115,7 @@ def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any]) 
     return write_file(path, file.getvalue())
 
 
-def _write_decoded(path: Path, arrays: dict[str, Array], record: Mapping[str, Any]) -> None:
+def _write_decoded(path: Path, arrays: dict[str, Array], record: Mapping[str, Any], labels: Sequence[str]) -> None:
     """Texts, a line each, pairs of them with a blank line after; or a folder of sounds."""
     import torch
 
@@ -124,5 +127,10 @@ def _write_decoded(path: Path, arrays: dict[str, Array], record: Mapping[str, An
         return write_file(path, texts.encode())
     if len(decoded) == 1:
         (decoded,) = ({"": sounds} for sounds in decoded.values())
-    named = {f"{i:04d}{name and '_' + name}": s for name, sounds in decoded.items() for i, s in enumerate(sounds, 1)}
+    kinds = [f"{label}_" for label in labels] or [""] * len(next(iter(decoded.values())))
+    named = {
+        f"{kind}{i:04d}{name and '_' + name}": sound
+        for name, sounds in decoded.items()
+        for i, (kind, sound) in enumerate(zip(kinds, sounds, strict=True), 1)
+    }
     return write_sounds(path, named, codec.rate)

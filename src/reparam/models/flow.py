@@ -18,7 +18,7 @@ from reparam.models.targets import target as find_target
 from reparam.nn.autoregressive import stack
 from reparam.nn.bijection import Chain
 from reparam.nn.flow_law import FlowLaw
-from reparam.nn.labels import Labels
+from reparam.nn.labels import Label, Labels
 from reparam.nn.preprocess import Logit, Standardise, check_columns, dequantise, quantise
 from reparam.noise import NORMAL, Noise, Source, readable
 from reparam.objectives import elbo, sampled, sticking
@@ -287,7 +287,7 @@ class Flow(nn.Module):
         return rsample(self.law(context), (n,), source=source)
 
     @torch.no_grad()
-    def sample(self, n: int, source: Source | None = None, *, label: str | None = None) -> Tensor:
+    def sample(self, n: int, source: Source | None = None, *, label: Label = None) -> Tensor:
         """`n` data from the model, in the units of the data; of one class, or of classes as they come in the training data.
 
         Raises:
@@ -362,7 +362,7 @@ class Flow(nn.Module):
         made: Tensor = self.standardise_context(context.to(self._dtype))[0]  # type: ignore[misc]
         return made
 
-    def _labels(self, n: int, label: str | None, source: Source | None) -> Tensor | None:
+    def _labels(self, n: int, label: Label, source: Source | None) -> Tensor | None:
         if self.config.context:
             raise BadInputError("this flow is conditional on reals: draw from flow.law(context), as rp.sample does")
         place = self.labels.given(label, n)
