@@ -297,7 +297,7 @@ def test_other_data_are_read_with_the_codec_of_the_run(cli, refused, run, tmp_pa
 def test_what_is_refused_at_the_command_line(refused, run, tmp_path):
     refused(2, r"the pair of texts line 2 has the character '!'", "interpolate", run, LINES[0], "you!")
     refused(2, "steps is 1: give at least 2", "interpolate", run, LINES[0], LINES[1], "--steps", "1")
-    refused(2, r"--output x.png: give a name that ends in", "sample", run, "--output", "x.png")
+    refused(2, "texts make no picture: give --output a name that ends in .txt", "sample", run, "--output", "x.png")
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"fine\n\xff\n")
     refused(2, "line 2 is not UTF-8 at byte 5", "train", "vae", "--data", bad, "--out", tmp_path / "run")
