@@ -52,7 +52,7 @@ MODELS = {
         summary="normalizing flow: the density of vectors, or of a function that is known up to a factor",
         data="moons",
         expected="test log-likelihood -0.80 nats",
-        seconds=40,
+        seconds=15,
         defaults={"data": "moons", "epochs": 100, "learning_rate": 2e-3, "clip": 5.0, "ema": 0.98},
     ),
     "diffusion": Entry(
