@@ -158,12 +158,14 @@ def test_a_plane_of_latents_is_decoded(tmp_path):
 def test_vectors_and_hostile_names(tmp_path):
     path = tmp_path / "<b>x & 'y'.csv"
     rows = np.random.default_rng(0).normal(size=(60, 3))
-    np.savetxt(path, rows, delimiter=",", header="a,b,c", comments="")
+    np.savetxt(path, rows, delimiter=",", header="a,<i>b,$c$", comments="")
     config = Config(latent_dim=1, hidden=(8,), covariance="full")
     page = report.write(trained(tmp_path / "run", config, data=str(path))).read_text(encoding="utf-8")
     assert check(page)[2:4] == ["Reconstructions", "Samples"]
     assert "<b>" not in page
-    assert "column 3" in page
+    assert "<i>b" not in page
+    assert "&lt;i&gt;b" in page
+    assert "Densities of $c$" in page
     assert "&lt;b&gt;x &amp; &#39;y&#39;" in page
 
 

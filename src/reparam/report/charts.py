@@ -243,13 +243,13 @@ def agreement(
     return chart.svg
 
 
-def histograms(data: np.ndarray, samples: np.ndarray, most: int = 6) -> list[str]:
+def histograms(data: np.ndarray, samples: np.ndarray, names: Sequence[str], most: int = 6) -> list[str]:
     """The first columns of data and of samples, a chart each, as densities over each other."""
-    return [_histogram(data[:, column], samples[:, column], column + 1) for column in range(min(most, data.shape[1]))]
+    return [_histogram(data[:, i], samples[:, i], i + 1, names[i]) for i in range(min(most, data.shape[1]))]
 
 
-def _histogram(data: np.ndarray, samples: np.ndarray, number: int) -> str:
-    chart = Chart(f"column-{number}", f"Densities of column {number}, of data and of samples", width=3.3, height=1.9)
+def _histogram(data: np.ndarray, samples: np.ndarray, number: int, name: str) -> str:
+    chart = Chart(f"column-{number}", f"Densities of {name}, of data and of samples", width=3.3, height=1.9)
     with chart as axis:
         both = np.concatenate([data, samples])
         low, high = np.quantile(both, [0.002, 0.998])  # a single wild sample would flatten all others
@@ -259,6 +259,6 @@ def _histogram(data: np.ndarray, samples: np.ndarray, number: int) -> str:
             # Shares of all values, those outside too: the area that is seen is what lies inside.
             weights = np.full(len(values), 24 / ((high - low) * max(1, len(values))))
             axis.hist(values, bins=24, range=(low, high), weights=weights, histtype="step", linewidth=1.4)
-        axis.set_title(f"column {number}")
+        axis.set_title(name, parse_math=False)
         axis.set_yticks([])
     return chart.svg

@@ -86,8 +86,8 @@ def scatter(
         if above is not None:
             axis.scatter(above[:, 0], above[:, 1], s=5, color=SERIES[0], alpha=0.8, linewidths=0)
         _frame(axis, frame, title)
-        axis.set_xlabel(axes[0])
-        axis.set_ylabel(axes[1])
+        axis.set_xlabel(axes[0], parse_math=False)
+        axis.set_ylabel(axes[1], parse_math=False)
     return chart.svg
 
 

@@ -17,6 +17,8 @@ __all__ = ["beside", "samples"]
 _LABELS, _EACH, _POINTS, _FEWER = 10, 8, 600, 600
 # Pairs of columns that are shown.
 _PAIRS = 3
+# Letters of the name of a column.
+_LONGEST = 24
 _LEADS = {
     "trajectory": "New data: noise, from which the noise was taken away step by step.",
     "law": "New data: noise, pushed through the flow.",
@@ -58,12 +60,20 @@ def _vectors(subject: Subject) -> list[Figure]:
     else:
         x = subject.model.sample(n, subject.source, **subject.options(noisy=True, **subject.quick))
     made = x.flatten(1).double().numpy()
-    figures = beside(data, made, test_labels=None if labels is None else subject.labels(), labels=labels)
+    columns = _columns(test.columns, data.shape[1])
+    figures = beside(data, made, test_labels=None if labels is None else subject.labels(), labels=labels, columns=columns)
     if data.shape[1] != 2:
-        densities = charts.histograms(data, made)
+        densities = charts.histograms(data, made, columns)
         which = "How the first columns are distributed." if data.shape[1] > len(densities) else "How the columns are distributed."
         figures.append(Figure(which, densities, ("test data", "samples"), wide=len(densities) > 2))
     return figures
+
+
+def _columns(names: tuple[str, ...] | None, n: int) -> tuple[str, ...]:
+    """What charts call columns: their own names, short and as plain text, or their numbers."""
+    if names is None or len(names) != n:
+        return tuple(f"column {i + 1}" for i in range(n))
+    return tuple((name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…") for name in names)
 
 
 def beside(
@@ -73,6 +83,7 @@ def beside(
     test_labels: np.ndarray | None = None,
     labels: np.ndarray | None = None,
     names: tuple[str, str] = ("test data", "samples"),
+    columns: tuple[str, ...] | None = None,
 ) -> list[Figure]:
     """Points of data and of samples side by side: the plane itself, or pairs of columns that go together most.
 
@@ -82,7 +93,9 @@ def beside(
         test_labels: of the data, for colours; or none.
         labels: of the samples.
         names: what the two are.
+        columns: what the columns are called; their numbers by default.
     """
+    columns = columns or _columns(None, data.shape[1])
     if data.shape[1] < 2:
         return []
     pairs = [(0, 1)] if data.shape[1] == 2 else _related(data)
@@ -91,14 +104,14 @@ def beside(
     for a, b in pairs:
         seen, new = data[:_POINTS][:, [a, b]], made[:_POINTS][:, [a, b]]
         frame = plane.window(seen if len(seen) >= 20 else np.concatenate([seen, new]))
-        axes = ("", "") if data.shape[1] == 2 else (f"column {a + 1}", f"column {b + 1}")
+        axes = ("", "") if data.shape[1] == 2 else (columns[a], columns[b])
         if not apart:
             title = f"{names[0]} and {names[1]}, {axes[0]} and {axes[1]}"
             blocks.append(plane.scatter(f"pair-{a}-{b}", "", title, new, frame, series=1, above=seen, axes=axes))
             continue
         for series, (name, points, kinds) in enumerate(((names[0], seen, test_labels), (names[1], new, labels))):
             kinds = None if kinds is None else kinds[:_POINTS]
-            identity, where = f"{name.replace(' ', '-')}-{a}-{b}", f"{name}, columns {a + 1} and {b + 1}"
+            identity, where = f"{name.replace(' ', '-')}-{a}-{b}", f"{name}, {columns[a]} and {columns[b]}"
             blocks.append(plane.scatter(identity, name, where, points, frame, labels=kinds, series=series, axes=axes))
     coloured = " Colours are labels." if labels is not None else ""
     if data.shape[1] == 2:
