@@ -42,7 +42,11 @@ CASES = {
     "flow, moons": Case("flow", None, ("--hidden", "32"), 4, 0.2),
     "flow, breast_cancer": Case("flow", "breast_cancer", ("--hidden", "32"), 6, 5.0),
     "flow, banana": Case(
-        "flow", None, ("--target", "banana", "--hidden", "32", "--batch_size", "512", "--learning_rate", "0.01"), 3, 0.07
+        "flow",
+        None,
+        ("--target", "banana", "--hidden", "32", "--batch_size", "512", "--learning_rate", "0.01", "--ema", "0"),
+        3,
+        0.12,
     ),
     "diffusion, digits": Case("diffusion", None, ("--channels", "8,16", *SHORT), 3, 0.045),
     "diffusion, moons": Case("diffusion", "moons", ("--hidden", "32,32", *SHORT), 4, 0.03),
