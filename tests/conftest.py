@@ -5,13 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from torch.distributions import Distribution
-
-
-@pytest.fixture(autouse=True)
-def validation():
-    """Validation of distributions is on; torch's compiler turns it off for the whole process."""
-    Distribution.set_default_validate_args(True)
 
 
 @pytest.fixture(scope="session")

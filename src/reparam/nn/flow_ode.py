@@ -66,7 +66,7 @@ def encode(denoise: Denoise, x: Tensor, schedule: Schedule, *, tolerance: float 
         >>> from reparam.nn.noising import VP
         >>> denoise = lambda z, log_snr: 0.9 * log_snr.sigmoid().sqrt()[:, None] * z
         >>> x = torch.randn(8, 2)
-        >>> back = decode(denoise, encode(denoise, x, VP()), VP())
+        >>> back = decode(denoise, encode(denoise, x, VP(), tolerance=1e-6), VP(), tolerance=1e-6)
         >>> torch.allclose(back, x, atol=0.01)
         True
     """
