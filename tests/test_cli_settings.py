@@ -49,7 +49,10 @@ def test_field_names_are_disjoint_and_documented(name, cli):
 
 def test_help_is_the_docstrings(cli):
     words = " ".join(cli("train", "vae", "--help")[1].split())
-    assert "--epochs EPOCHS passes over the training data. (type: int, default: 300)" in words
+    assert (
+        "--epochs EPOCHS how many; after each one the model is looked at with the validation data. (type: int, default: 300)"
+        in words
+    )
     assert "--latent_dim LATENT_DIM number of latent variables. (type: int, default: 16)" in words
     words = " ".join(cli("evaluate", "--help")[1].split())
     assert "reparam evaluate RUN [flags]" in words

@@ -187,10 +187,34 @@ def test_split_of_few_rows():
         split(from_tensor(x[:2], name="t"))
 
 
+def test_a_fraction_of_nothing_takes_the_training_rows():
+    data = from_tensor(torch.arange(8.0)[:, None] + 0.5, response=torch.arange(8.0), name="t")
+    splits = split(data, validation=0, test=0.25)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (6, 6, 2)
+    assert splits.validation.x.equal(splits.train.x)
+    for part in (splits.train, splits.validation, splits.test):
+        assert part.response.equal(part.x - 0.5)
+    assert len(split(data, validation=0, test=0).train) == 8
+
+
+def test_responses():
+    x = torch.rand(3, 2)
+    assert from_tensor(x, name="t").response is None
+    one = from_tensor(x, response=torch.tensor([1, 2, 3]), name="t")
+    assert (one.response.tolist(), one.responses) == ([[1.0], [2.0], [3.0]], ("response",))
+    two = from_tensor(x, response=np.ones((3, 2)), name="t")
+    assert two.responses == ("response_1", "response_2")
+    assert len({one.digest, two.digest, from_tensor(x, name="t").digest}) == 3
+    with pytest.raises(BadInputError, match=r"the response of the tensor is nan in row 2 \(1 such\)"):
+        from_tensor(x, response=torch.tensor([1, float("nan"), 3]), name="t")
+    with pytest.raises(BadInputError, match=r"has shape \(4,\) .* for 3 rows"):
+        from_tensor(x, response=torch.ones(4), name="t")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"validation": 0.0}, "the validation fraction is 0.0"),
+        ({"validation": -0.1}, "the validation fraction is -0.1"),
         ({"test": 1.0}, "the test fraction is 1.0"),
         ({"test": float("nan")}, "the test fraction is nan"),
         ({"validation": 0.5, "test": 0.5}, "leaves none to train on"),

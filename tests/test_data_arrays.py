@@ -253,3 +253,20 @@ def test_real_binarized_mnist(shared_data):
     data = load(shared_data / "binarized_mnist" / "binarized_mnist_packbits.npz")
     assert (len(data), len(data.validation), len(data.test)) == (50_000, 10_000, 10_000)
     assert int(np.unpackbits(data.test.x.numpy().astype(np.uint8)).sum()) == 1_038_896
+
+
+def test_responses(tmp_path):
+    x, y, r = np.random.default_rng(0).normal(size=(4, 2)), np.array([0, 1, 0, 1]), np.arange(8.0).reshape(4, 2) + 0.5
+    np.savez(tmp_path / "a.npz", x=x, y=y, strength=r)
+    data = load(tmp_path / "a.npz", array="x", response=["strength"])
+    assert (data.responses, data.y.tolist()) == (("strength_1", "strength_2"), y.tolist())
+    assert data.response.tolist() == r.tolist()
+    np.savez(tmp_path / "b.npz", x=x, y=r[:, 0])
+    assert load(tmp_path / "b.npz", response=["y"]).response.tolist() == r[:, :1].tolist()
+    np.savez(tmp_path / "c.npz", x_train=x, y_train=r[:, 0], x_test=x, y_test=r[:, 1])
+    data = load(tmp_path / "c.npz", response=["y"])
+    assert (data.response[:, 0].tolist(), data.test.response[:, 0].tolist(), data.y) == (r[:, 0].tolist(), r[:, 1].tolist(), None)
+    with pytest.raises(BadInputError, match="has no array 'z'"):
+        load(tmp_path / "a.npz", array="x", response=["z"])
+    with pytest.raises(BadInputError, match="name one array"):
+        load(tmp_path / "a.npz", array="x", response=["strength", "y"])

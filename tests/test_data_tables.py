@@ -61,6 +61,16 @@ def test_precision(tmp_path):
     assert torch.equal(load(tmp_path / "set.csv").x, torch.tensor(x))
 
 
+def test_responses(tmp_path):
+    content = "a,kind,b,c\n1.5,pear,-2,1\n0.25,apple,4e3,2\n"
+    data = load(table(tmp_path, content), label="kind", response=["c", "a"])
+    assert (data.x.tolist(), data.columns, data.y.tolist()) == ([[-2.0], [4e3]], ("b",), [1, 0])
+    assert (data.response.tolist(), data.responses) == ([[1.0, 1.5], [2.0, 0.25]], ("c", "a"))
+    refused(table(tmp_path, content), r"no column 'd' for the response: .*'a', 'b', 'c'", label="kind", response=["d"])
+    refused(table(tmp_path, "a\n1\n2\n"), "columns to predict it from are wanted too", response=["a"])
+    refused(table(tmp_path, content), "names a column twice", label="kind", response=["a", "a"])
+
+
 def test_labels(tmp_path):
     content = "a,kind,b\n1.5,pear,-2\n0.25,apple,4e3\n"
     data = load(table(tmp_path, content), label="kind")

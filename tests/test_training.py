@@ -246,6 +246,15 @@ def test_each_step_sees_new_rows_and_new_noise(tmp_path):
     assert set(epoch.tolist()) <= set(data(70)[:, 0].tolist())
 
 
+def test_an_epoch_may_be_several_passes(tmp_path):
+    """Two of three passes are the steps of six epochs of one, with the same rows in the same order, looked at twice."""
+    _, several = train(tmp_path / "several", settings(epochs=2, passes=3))
+    _, one = train(tmp_path / "one", settings(epochs=6))
+    assert [row["step"] for row in several.history] == [row["step"] for row in one.history][2::3]
+    a, b = (Run.open(tmp_path / name).read("last").weights for name in ("several", "one"))
+    assert all(a[name].equal(b[name]) for name in a)
+
+
 def test_validation_noise_is_the_same_each_epoch(tmp_path):
     _, result = train(tmp_path, settings(learning_rate=0.0, epochs=3))
     assert len({row["validation/elbo"] for row in result.history}) == 1

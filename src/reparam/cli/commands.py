@@ -45,7 +45,7 @@ def _options(words: Sequence[str]) -> Any:
             run = Run.open(word)
         except (ArtefactError, ValueError):  # of what is no run, the command says what it is
             continue
-        return kind_of(run).Sampling
+        return getattr(kind_of(run), "Sampling", None)
     return None
 
 
@@ -125,6 +125,7 @@ def sample(
     _check_count("n", n)
     source = opened.noise(seed, kind=noise)
     model = opened.model(run, checkpoint)
+    opened.able(model, "sample", run)
     if 2 * 4 * n * model.shape.numel() > memory() // 2:  # in chunks, and in one
         raise BadInputError(f"n is {n}: that many do not fit into memory: give fewer")
     chosen = dict(options or {})

@@ -60,14 +60,27 @@ def rows(directory: str, part: str, data: str | None, array: str | None, label: 
     if data is not None and source(directory) == "none":
         raise BadInputError(f"{directory} was fitted to a density, without data, and is evaluated without: leave --data out")
     if data is not None:
-        codec = facts(directory).get("codec")
-        other = load(data, array=array, label=label, codec=codec and codec_of(codec))
+        other = _other(directory, data, array, label)
         check_columns(directory, other)
         return other
     if array is not None or label is not None:
         raise BadInputError("array and label are of other data than the run's: name them with --data")
     found: Data = getattr(data_of(Run.open(directory)), part)
     return found
+
+
+def _other(directory: str, data: str, array: str | None, label: str | None) -> Data:
+    """Other data than the run's, with labels and responses by the names that the run's had, where they have them."""
+    recorded = facts(directory)
+    codec, options = recorded.get("codec"), recorded.get("options") or {}
+    named: dict[str, Any] = {"label": label or options.get("label"), "response": options.get("response")}
+    given: dict[str, Any] = {"array": array, "codec": codec and codec_of(codec)}
+    try:
+        return load(data, **given, **named)
+    except BadInputError:
+        if named == {"label": label, "response": None}:
+            raise
+        return load(data, **given, label=label)  # data without them are fine, for what does not need them
 
 
 def check_columns(directory: str, data: Data) -> None:

@@ -70,12 +70,14 @@ def run(name: str, words: Sequence[str]) -> None:
     options = _of_density(options, model_config, MODELS[name].defaults)
     data, splits = options.load()
     if first:
-        steps = max(1, len(splits.train) // training.batch_size)
-        about = "" if data.source == "none" else f"{data.name}: {', '.join(f'{len(part)} {use}' for use, part in _parts(splits))}; "
+        steps = training.passes * max(1, len(splits.train) // training.batch_size)
+        about = "" if data.source == "none" else f"{data.name}: {_parts(splits)}; "
         print(f"{about}{data.scaling}; {steps} step{'s' * (steps > 1)} an epoch", flush=True)
     with torch.random.fork_rng(devices=[]):  # the caller's generator is not ours to move
         torch.manual_seed(training.seed)
         model = kind.for_data(model_config, splits.train)
+    if first and hasattr(model, "plan"):
+        print(model.plan(), flush=True)
     directory = Path(outcome.out or f"runs/{name}")
     remembered = record(name, model, training, options, data, splits)
     if outcome.force and not outcome.restart:
@@ -122,8 +124,18 @@ def _take(kind: Any, settings: Any) -> Any:
     return kind(**{field.name: settings[field.name] for field in fields(kind)})
 
 
-def _parts(splits: Splits) -> list[tuple[str, Data]]:
-    return [("for training", splits.train), ("for validation", splits.validation), ("for the test", splits.test)]
+def _parts(splits: Splits) -> str:
+    parts = {"for training": splits.train, "for validation": splits.validation, "for the test": splits.test}
+    # Rows that serve more than once are counted once.
+    own = {use: part for use, part in parts.items() if part is splits.train or not _same_rows(part, splits.train)}
+    more = [use for use in parts if use not in own]
+    words = [f"{len(part)} {use}" for use, part in own.items()]
+    words[0] += "".join(f" and {use}" for use in more)
+    return ", ".join(words)
+
+
+def _same_rows(a: Data, b: Data) -> bool:
+    return a.rows is not None and b.rows is not None and a.rows.equal(b.rows)
 
 
 def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, training: Training) -> None:
@@ -153,7 +165,7 @@ def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, train
     print("\n".join([f"On the test set, {found.rows} data, nats per datum:", *found.lines()]), flush=True)
     print(f"Report: {write(made, evaluation=found)}")
     able = [name for name, method in _COMMANDS.items() if hasattr(model, method)]
-    if made.record["data"]["source"] == "none":
+    if made.record["data"]["source"] == "none" and "encode" in able:
         able.remove("encode")  # there is nothing to encode
     print("Next:" + "".join(f"\n  reparam {command} {shlex.quote(str(made.path))}" for command in able))
 
@@ -165,4 +177,10 @@ def _how_to_go_on(training: Training) -> str:
 
 
 # What to do with a run, and the method of a model that it needs.
-_COMMANDS = {"sample": "sample", "reconstruct": "reconstruct", "encode": "describe"}
+_COMMANDS = {
+    "sample": "sample",
+    "predict": "predict",
+    "posterior": "posterior",
+    "reconstruct": "reconstruct",
+    "encode": "describe",
+}

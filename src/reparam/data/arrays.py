@@ -6,7 +6,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,9 @@ def read_npy(path: Path) -> Mapping[str, Part]:
         return {"train": Part(np.lib.format.read_array(file, allow_pickle=False), None, title)}
 
 
-def read_npz(path: Path, array: str | None = None, label: str | None = None) -> Mapping[str, Part]:
+def read_npz(
+    path: Path, array: str | None = None, label: str | None = None, response: Sequence[str] | None = None
+) -> Mapping[str, Part]:
     """The data array of an archive and its labels; or its own training, validation and test sets.
 
     Sets of its own are arrays named `train`, `x_train` or `train_images` (with `y_train` or `train_labels`), and likewise for
@@ -76,6 +78,7 @@ def read_npz(path: Path, array: str | None = None, label: str | None = None) -> 
         path: the archive.
         array: the data array, when the names do not tell.
         label: the array of labels; `y`, `labels` or `targets` by default.
+        response: the array of what is to be predicted, a name; of sets of its own, as `y` for `y_train` and `y_test`.
 
     Raises:
         BadInputError: naming the array; when several arrays could be meant, with a list of them.
@@ -89,37 +92,58 @@ def read_npz(path: Path, array: str | None = None, label: str | None = None) -> 
             for info in archive.infolist()
             if (name := info.filename.removesuffix(".npy")) != info.filename
         }
-        chosen = _choose(members, title, array, label)
-        names = {name for pair in chosen.values() for name in pair if name is not None}
+        if response is not None and len(response) != 1:
+            raise BadInputError(f"response is {', '.join(response)}: of {title} name one array, which may have several columns")
+        chosen = _choose(members, title, array, label, response[0] if response else None)
+        names = {name for found in chosen.values() for name in found if name is not None}
         check_room(sum(members[name].header().size for name in names), title)
+
+        def read(name: str | None) -> Array | None:
+            return None if name is None else members[name].read()
+
         return {
-            key: Part(members[data].read(), None if labels is None else members[labels].read(), members[data].title)
-            for key, (data, labels) in chosen.items()
+            key: Part(
+                members[data].read(),
+                read(labels),
+                members[data].title,
+                response=read(reals),
+                responses=_names(read(reals), response),
+            )
+            for key, (data, labels, reals) in chosen.items()
         }
 
 
-def _choose(members: Mapping[str, _Member], title: str, array: str | None, label: str | None) -> dict[str, tuple[str, str | None]]:
-    """For each set, the names of its data and of its labels."""
-    for name in (array, label):
+def _names(reals: Array | None, response: Sequence[str] | None) -> tuple[str, ...] | None:
+    if reals is None or not response:
+        return None
+    columns = 1 if reals.ndim < 2 else reals.shape[1]
+    return (response[0],) if columns == 1 else tuple(f"{response[0]}_{i + 1}" for i in range(columns))
+
+
+def _choose(
+    members: Mapping[str, _Member], title: str, array: str | None, label: str | None, response: str | None
+) -> dict[str, tuple[str, str | None, str | None]]:
+    """For each set, the names of its data, of its labels and of its response."""
+    if array is None and label is None and (sets := _own_sets(list(members), response)):
+        return sets
+    for name in (array, label, response):
         if name is not None and name not in members:
             raise BadInputError(f"{title} has no array {name!r}; it has {_listing(members)}")
-    if array is None and label is None and (sets := _own_sets(list(members))):
-        return sets
     by_name = {name.lower(): name for name in members}
     if label is None:
-        label = next((by_name[name] for name in _LABELS if name in by_name and by_name[name] != array), None)
+        label = next((by_name[name] for name in _LABELS if name in by_name and by_name[name] not in (array, response)), None)
     if array is None:
-        rest = [name for name in members if name != label]
-        named = [by_name[name] for name in _DATA if name in by_name and by_name[name] != label]
+        rest = [name for name in members if name not in (label, response)]
+        named = [by_name[name] for name in _DATA if name in by_name and by_name[name] in rest]
         found = named or [name for name in rest if len(members[name].header().shape) >= 2] or rest
         if len(found) != 1:
             todo = "name the one to use (array=..., --array)" if found else "an array of data is wanted"
             raise BadInputError(f"{title} has {_listing(members)}: {todo}")
         array = found[0]
-    return {"train": (array, label)}
+    return {"train": (array, label, response)}
 
 
-def _own_sets(names: list[str]) -> dict[str, tuple[str, str | None]]:
+def _own_sets(names: list[str], response: str | None) -> dict[str, tuple[str, str | None, str | None]]:
     """The sets that an archive brings, when it has a training and a test set."""
     by_name = {name.lower(): name for name in names}
 
@@ -131,8 +155,10 @@ def _own_sets(names: list[str]) -> dict[str, tuple[str, str | None]]:
     for key, words in _SETS.items():
         data = find(("{}", "x_{}", "{}_x", "{}_images", "{}_data"), words)
         if data is not None:
-            sets[key] = (data, find(("y_{}", "{}_y", "{}_labels"), words))
-    return sets if {"train", "test"} <= sets.keys() else {}
+            reals = find((f"{response.lower()}_{{}}", f"{{}}_{response.lower()}"), words) if response else None
+            labels = find(("y_{}", "{}_y", "{}_labels"), words)
+            sets[key] = (data, None if labels == reals else labels, reals)
+    return sets if {"train", "test"} <= sets.keys() and not (response and sets["train"][2] is None) else {}
 
 
 def _listing(members: Mapping[str, _Member]) -> str:

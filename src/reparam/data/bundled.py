@@ -66,10 +66,20 @@ def breast_cancer() -> Data:
     return assemble({"train": part}, name="breast_cancer", source="breast_cancer")
 
 
+def diabetes() -> Data:
+    """442 patients with diabetes: 10 measurements, and as the response how far the disease has gone after a year."""
+    from sklearn.datasets import load_diabetes
+
+    found = load_diabetes(scaled=False)
+    columns = tuple(found.feature_names)
+    part = Part(found.data, None, "diabetes", columns, response=found.target, responses=("progression",))
+    return assemble({"train": part}, name="diabetes", source="diabetes")
+
+
 def none() -> Data:
     """10000 rows that count samples, for a model that is fitted to a density and sees no data."""
     nothing, says = torch.zeros(10_000, 1), "no data: each row asks for a sample"
     return Data(x=nothing, y=None, name="none", source="none", values="real", levels=None, scaling=says)
 
 
-BUNDLED = {"digits": digits, "mnist": mnist, "moons": moons, "breast_cancer": breast_cancer, "none": none}
+BUNDLED = {"digits": digits, "mnist": mnist, "moons": moons, "breast_cancer": breast_cancer, "diabetes": diabetes, "none": none}

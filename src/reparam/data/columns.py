@@ -10,10 +10,10 @@ from reprlib import repr as short
 import numpy as np
 
 from reparam.data.check import DataWarning
-from reparam.data.dataset import Array
+from reparam.data.dataset import Array, Part
 from reparam.errors import BadInputError
 
-__all__ = ["check_names", "find_label", "warn_constant"]
+__all__ = ["check_names", "find_label", "table_part", "warn_constant"]
 
 
 def check_names(names: Sequence[str], title: str) -> None:
@@ -40,6 +40,37 @@ def find_label(names: Sequence[str], label: str | None, title: str) -> int | Non
     if len(names) == 1:
         raise BadInputError(f"{title} has no column but that of the labels: columns of numbers are wanted too")
     return list(names).index(label)
+
+
+def table_part(
+    x: Array, y: Array | None, names: Sequence[str], title: str, response: Sequence[str] | None, *, header: bool = True
+) -> Part:
+    """What a table holds: an N x D block of named columns, some of which may be the response.
+
+    Raises:
+        BadInputError: for a response that is no column, or when no other column is left.
+    """
+    at = []
+    for name in response or ():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            listed = ", ".join(map(short, names[:10])) + (", ..." if len(names) > 10 else "")
+            hint = f"did you mean {near[0]!r}?" if near else f"beside labels it has {listed}"
+            raise BadInputError(f"{title} has no column {name!r} for the response: {hint}")
+        at.append(list(names).index(name))
+    if len(set(at)) < len(at):
+        raise BadInputError(f"the response names a column twice: {', '.join(response or ())}")
+    rest = [i for i in range(len(names)) if i not in at]
+    if not rest:
+        raise BadInputError(f"{title} has no column but those of the response: columns to predict it from are wanted too")
+    kept = [names[i] for i in rest]
+    columns = tuple(kept) if header else None
+    if not at:
+        warn_constant(x, kept, title)
+        return Part(x, y, title, columns)
+    given = x[:, rest]
+    warn_constant(given, kept, title)
+    return Part(given, y, title, columns, x[:, at], tuple(response or ()))
 
 
 def warn_constant(x: Array, names: Sequence[str], title: str) -> None:

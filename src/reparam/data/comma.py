@@ -13,7 +13,7 @@ from reprlib import repr as short
 import numpy as np
 
 from reparam.data.check import check_room
-from reparam.data.columns import check_names, find_label, warn_constant
+from reparam.data.columns import check_names, find_label, table_part
 from reparam.data.dataset import LARGEST, Part
 from reparam.errors import BadInputError
 
@@ -23,7 +23,9 @@ _MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
 _SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
-def read_csv(path: Path, label: str | None = None, *, gaps: bool = False) -> Mapping[str, Part]:
+def read_csv(
+    path: Path, label: str | None = None, response: Sequence[str] | None = None, *, gaps: bool = False
+) -> Mapping[str, Part]:
     """A table in UTF-8 with commas between fields and points in numbers; a BOM, CRLF and blank lines are fine.
 
     The first line is a header if no field of it is a number, or if it counts at least three columns as pandas does
@@ -32,6 +34,7 @@ def read_csv(path: Path, label: str | None = None, *, gaps: bool = False) -> Map
     Args:
         path: the file.
         label: the column of labels, whole numbers or texts.
+        response: the columns that are to be predicted.
         gaps: read a missing value, such as an empty cell, as NaN; otherwise it is refused.
 
     Raises:
@@ -75,8 +78,8 @@ def read_csv(path: Path, label: str | None = None, *, gaps: bool = False) -> Map
         raise BadInputError(f"{title} has " + ("a header and no rows" if names else "nothing but blank lines"))
     columns = [name for i, name in enumerate(names) if i != place]
     x = np.frombuffer(cells, np.float64).reshape(-1, len(columns))
-    warn_constant(x, columns, title)
-    return {"train": Part(x, None if place is None else np.array(labels), title, tuple(columns) if header else None)}
+    y = None if place is None else np.array(labels)
+    return {"train": table_part(x, y, columns, title, response, header=header)}
 
 
 def _decode(raw: bytes, title: str) -> str:

@@ -46,6 +46,8 @@ class Data:
         classes: the names of the labels, in the order of the labels.
         codec: for texts and sounds, the way back from numbers.
         columns: of a table with a header, the names of the columns of x.
+        response: N x K reals, float32, that are to be predicted, or None.
+        responses: their K names.
     """
 
     x: Tensor = field(repr=False)
@@ -61,6 +63,8 @@ class Data:
     classes: tuple[str, ...] | None = None
     codec: Codec | None = None
     columns: tuple[str, ...] | None = None
+    response: Tensor | None = field(default=None, repr=False)
+    responses: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -87,11 +91,11 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the shapes and bytes of `x`, `y` and the source's own other sets, and of the codec, in hex."""
+        """SHA-256 of the shapes and bytes of `x`, `y`, `response` and the source's own other sets, and of the codec, in hex."""
         digest = hashlib.sha256()
         if self.codec is not None:  # the same codes may stand for other texts
             digest.update(json.dumps(self.codec.facts(), sort_keys=True).encode())
-        for tensor in (self.x, self.y):
+        for tensor in (self.x, self.y, self.response):
             if tensor is not None:
                 array = tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<"), order="C", copy=False)
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -112,18 +116,21 @@ class Splits:
 
 
 class Part(NamedTuple):
-    """What a reader found: raw values, raw labels, what messages call them, and of a table the names of its columns."""
+    """What a reader found: raw values, raw labels, what messages call them, of a table the names of its columns, and responses."""
 
     x: Array
     y: Array | None
     title: str
     columns: tuple[str, ...] | None = None
+    response: Array | None = None
+    responses: tuple[str, ...] | None = None
 
 
 def from_tensor(
     x: Tensor | Array,
     y: Tensor | Array | None = None,
     *,
+    response: Tensor | Array | None = None,
     name: str = "data",
     values: Values | None = None,
     levels: int | None = None,
@@ -133,6 +140,7 @@ def from_tensor(
     Args:
         x: N + (D,) vectors, N + (H, W) or N + (C, H, W) or N + (H, W, C) images, of any real dtype.
         y: N whole numbers, or in an array N texts.
+        response: N or N x K reals that are to be predicted.
         name: what reports call it.
         values: what the numbers are. None decides: only 0 and 1 are binary, whole numbers 0..255 are counts, others are real.
         levels: the largest possible count. None takes the largest value, or 255 for bytes above 16.
@@ -147,16 +155,21 @@ def from_tensor(
         >>> data.values, data.levels, data.scaling
         ('counts', 5, 'values are counts 0..5; the encoder sees x / 5')
     """
-    array, labels = (given.detach().cpu() if isinstance(given, Tensor) else given for given in (x, y))
-    if isinstance(array, Tensor):
-        array = (array.float() if array.dtype in (torch.bfloat16, torch.float16) else array).numpy()
+    array, labels, reals = map(_array, (x, y, response))
     return assemble(
-        {"train": Part(np.asarray(array), None if labels is None else np.asarray(labels), "the tensor")},
+        {"train": Part(np.asarray(array), labels, "the tensor", response=reals)},
         name=name,
         source=name,
         values=values,
         levels=levels,
     )
+
+
+def _array(given: Tensor | Array | None) -> Array | None:
+    if isinstance(given, Tensor):
+        given = given.detach().cpu()
+        return (given.float() if given.dtype in (torch.bfloat16, torch.float16) else given).numpy()
+    return None if given is None else np.asarray(given)
 
 
 def assemble(
@@ -173,13 +186,52 @@ def assemble(
     values, levels = _describe(list(parts.values()), list(xs.values()), values, levels)
     scaling = _scaling(xs["train"], values, levels)
     ys, classes = encode_labels(parts)
+    responses, names = _responses(parts)
     made: dict[str, Data] = {}
     for key in ("validation", "test", "train"):
         if key in parts:
             y = None if ys[key] is None else torch.from_numpy(ys[key])
-            made[key] = Data(torch.from_numpy(xs[key]), y, name, source, values, levels, scaling, classes=classes)
-    columns = parts["train"].columns
-    return replace(made["train"], validation=made.get("validation"), test=made.get("test"), columns=columns)
+            made[key] = Data(
+                torch.from_numpy(xs[key]),
+                y,
+                name,
+                source,
+                values,
+                levels,
+                scaling,
+                classes=classes,
+                columns=parts["train"].columns,
+                response=responses.get(key),
+                responses=names,
+            )
+    return replace(made["train"], validation=made.get("validation"), test=made.get("test"))
+
+
+def _responses(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
+    """The responses of each part, N x K finite float32, and their names."""
+    made: dict[str, Tensor] = {}
+    for key, part in parts.items():
+        if part.response is None:
+            continue
+        found = part.response[:, None] if part.response.ndim == 1 else part.response
+        if found.dtype.kind not in "biuf" or found.ndim != 2 or len(found) != len(part.x) or not found.shape[1]:
+            raise BadInputError(
+                f"the response of {part.title} has shape {part.response.shape} and dtype {part.response.dtype}: one real number a "
+                f"row is wanted, or N x K of them, for {len(part.x)} rows"
+            )
+        if len(bad := np.argwhere(~(np.abs(found.astype(np.float64)) <= LARGEST))):
+            raise BadInputError(
+                f"the response of {part.title} is {found[tuple(bad[0])]} in row {bad[0][0] + 1} ({len(bad)} such): finite float32 "
+                "numbers are wanted"
+            )
+        made[key] = torch.from_numpy(np.array(found, dtype=np.float32, order="C"))
+    if not made:
+        return made, None
+    size = next(iter(made.values())).shape[1]
+    if len(made) < len(parts) or any(found.shape[1] != size for found in made.values()):
+        raise BadInputError("all parts of the data must have the same responses, or none: " + ", ".join(parts))
+    default = ("response",) if size == 1 else tuple(f"response_{i + 1}" for i in range(size))
+    return made, parts["train"].responses or default
 
 
 def _to_float(part: Part) -> Array:
@@ -258,7 +310,10 @@ def encode_labels(parts: Mapping[str, Part]) -> tuple[dict[str, Array | None], t
         return made | dict(zip(given, np.split(places.astype(np.int64), ends), strict=True)), tuple(map(str, names))
     for key, y in numbers.items():
         if y.dtype.kind not in "biuf" or not np.isfinite(y).all() or (y != np.rint(y)).any():
-            raise BadInputError(f"the labels of {parts[key].title} are not whole numbers or texts: give classes, not measurements")
+            raise BadInputError(
+                f"the labels of {parts[key].title} are not whole numbers or texts: give classes, not measurements "
+                "(those that are to be predicted are a response: response=..., --response)"
+            )
         if (far := np.abs(y.astype(np.float64)).max(initial=0)) >= 2**63:
             raise BadInputError(f"the labels of {parts[key].title} go to {far:g}: whole numbers below 2^63 are wanted")
         made[key] = y.astype(np.int64)

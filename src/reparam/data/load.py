@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ def load(
     *,
     array: str | None = None,
     label: str | None = None,
+    response: Sequence[str] | None = None,
     on_error: OnError = "fail",
     text: Mapping[str, Any] = NONE,
     sound: Mapping[str, Any] = NONE,
@@ -50,6 +51,7 @@ def load(
             images or WAV recordings whose sub-folders, if any, are the labels.
         array: the array of an `.npz` to use, when its names do not tell.
         label: the column of a table, or the array of an `.npz`, that holds the labels.
+        response: the columns of a table, or the array of an `.npz`, that hold reals to be predicted.
         on_error: what an unusable image or recording in a folder does: "fail", or "skip" with a warning.
         text: options of [`read_text`][reparam.data.text.read_text], for a `.txt`.
         sound: options of [`read_audio_folder`][reparam.data.recordings.read_audio_folder], for a folder of recordings.
@@ -70,24 +72,24 @@ def load(
     if not str(spec):
         raise BadInputError(f"data is '': give a path, or one of {', '.join(map(repr, _OFFERED))}")
     if isinstance(spec, str) and spec in BUNDLED:
-        _refuse_options(repr(spec), array=array, label=label, **text, **sound)
+        _refuse_options(repr(spec), array=array, label=label, response=response, **text, **sound)
         return BUNDLED[spec]()
     path, mode = _find(spec)
     title = repr(str(path))
     try:
         if stat.S_ISDIR(mode):
             if has_wav(path):
-                _refuse_options(f"the folder {title}", array=array, **text)
+                _refuse_options(f"the folder {title}", array=array, response=response, **text)
                 return read_audio_folder(path, label=label, on_error=on_error, codec=_of(AudioCodec, codec, title), **sound)
-            _refuse_options(f"the folder {title}", array=array, label=label, **text, **sound)
+            _refuse_options(f"the folder {title}", array=array, label=label, response=response, **text, **sound)
             parts = read_idx_folder(path) if has_idx(path) else read_image_folder(path, on_error)
             return assemble(parts, name=path.name or "data", source=str(path))
         if stat.S_ISREG(mode) and path.suffix.lower() == ".txt":
-            _refuse_options(title, array=array, label=label, **sound)
+            _refuse_options(title, array=array, label=label, response=response, **sound)
             return read_text(path, codec=_of(TextCodec, codec, title), **text)
         if stat.S_ISREG(mode):
             _refuse_options(title, **text, **sound)
-            return assemble(_read_file(path, array, label), name=path.stem, source=str(path))
+            return assemble(_read_file(path, array, label, response), name=path.stem, source=str(path))
     except OSError as error:
         raise BadInputError(f"{title} cannot be read: {error.strerror or error}") from error
     raise BadInputError(f"{title} is neither a file nor a folder")
@@ -106,7 +108,7 @@ def _find(spec: str | Path) -> tuple[Path, int]:
         raise BadInputError(f"{str(spec)!r} cannot be read: {error.strerror or error}") from error
 
 
-def _read_file(path: Path, array: str | None, label: str | None) -> Mapping[str, Part]:
+def _read_file(path: Path, array: str | None, label: str | None, response: Sequence[str] | None) -> Mapping[str, Part]:
     suffix = path.suffix.lower()
     if suffix not in _SIGNATURES:
         near = difflib.get_close_matches(suffix, [*_SIGNATURES, ".txt"], n=1)
@@ -119,13 +121,13 @@ def _read_file(path: Path, array: str | None, label: str | None) -> Mapping[str,
     if not (head.startswith(signature) if signature else came in (TEXT, UNKNOWN)):
         raise BadInputError(f"{str(path)!r} is not {suffix} (it looks like {came})")
     if suffix == ".npz":
-        return read_npz(path, array, label)
+        return read_npz(path, array, label, response)
     _refuse_options(repr(str(path)), array=array)
     if suffix == ".csv":
-        return read_csv(path, label)
+        return read_csv(path, label, response)
     if suffix == ".parquet":
-        return read_parquet(path, label)
-    _refuse_options(repr(str(path)), label=label)
+        return read_parquet(path, label, response)
+    _refuse_options(repr(str(path)), label=label, response=response)
     return read_npy(path)
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reparam.data.check import check_room
-from reparam.data.columns import check_names, find_label, warn_constant
+from reparam.data.columns import check_names, find_label, table_part
 from reparam.data.dataset import LARGEST, Array, Part
 from reparam.errors import BadInputError
 
 __all__ = ["read_parquet"]
 
 
-def read_parquet(path: Path, label: str | None = None) -> Mapping[str, Part]:
+def read_parquet(path: Path, label: str | None = None, response: Sequence[str] | None = None) -> Mapping[str, Part]:
     """A table of columns of numbers or booleans.
 
     Args:
         path: the file.
         label: the column of labels, whole numbers or texts.
+        response: the columns that are to be predicted.
 
     Raises:
         BadInputError: naming the column, and for missing values the row (the first is 1).
@@ -48,8 +49,7 @@ def read_parquet(path: Path, label: str | None = None) -> Mapping[str, Part]:
     columns = {name: _column(table.column(name), f"{title}, column {name!r}") for name in names}
     y = None if label is None else columns.pop(label)
     x = np.column_stack([column.astype(np.float64, copy=False) for column in columns.values()])
-    warn_constant(x, list(columns), title)
-    return {"train": Part(x, y, title, tuple(columns))}
+    return {"train": table_part(x, y, list(columns), title, response)}
 
 
 def _check_type(kind: Any, where: str, *, text: bool) -> None:

@@ -23,11 +23,11 @@ def split(data: Data, *, seed: int = 0, validation: float = 0.1, test: float = 0
     Args:
         data: what to split.
         seed: a whole number from 0; every bit of it counts.
-        validation: fraction of the rows of `data`, rounded, at least one row.
+        validation: fraction of the rows of `data`, rounded, at least one row; 0 takes the training rows, all of them, once more.
         test: likewise.
 
     Raises:
-        BadInputError: when a fraction is outside (0, 1), when both leave nothing to train on, or when there are too few rows.
+        BadInputError: when a fraction is outside [0, 1), when both leave nothing to train on, or when there are too few rows.
 
     Example:
         >>> from reparam.data import load, split
@@ -40,18 +40,20 @@ def split(data: Data, *, seed: int = 0, validation: float = 0.1, test: float = 0
     own = {"validation": data.validation, "test": data.test}
     wanted = {name: share for name, share in (("validation", validation), ("test", test)) if own[name] is None}
     for name, share in wanted.items():
-        if not 0 < share < 1:
-            raise BadInputError(f"the {name} fraction is {share}: a number between 0 and 1, neither of them, is wanted")
-    sizes = [max(round(share * len(data)), 1) for share in wanted.values()]
+        if not 0 <= share < 1:
+            raise BadInputError(
+                f"the {name} fraction is {share}: a number from 0 (the training rows once more) to below 1 is wanted"
+            )
+    sizes = [max(round(share * len(data)), 1) if share else 0 for share in wanted.values()]
     if sum(wanted.values()) >= 1 or sum(sizes) >= len(data):
         shares = " and ".join(f"{name}={share:g}" for name, share in wanted.items())
         raise BadInputError(f"{data.name} has {len(data)} rows, and {shares} leaves none to train on: give more rows or take less")
     order = torch.from_numpy(np.argsort(np.random.PCG64(seed).random_raw(len(data)), kind="stable"))
     *taken, rest = order.split_with_sizes([*sizes, len(data) - sum(sizes)])
-    drawn = {name: _rows(data, rows) for name, rows in zip(wanted, taken, strict=True)}
+    drawn = {name: _rows(data, rows if len(rows) else rest) for name, rows in zip(wanted, taken, strict=True)}
     return Splits(_rows(data, rest), data.validation or drawn["validation"], data.test or drawn["test"], seed)
 
 
 def _rows(data: Data, rows: Tensor) -> Data:
-    y = None if data.y is None else data.y[rows]
-    return replace(data, x=data.x[rows], y=y, validation=None, test=None, rows=rows)
+    y, response = (None if given is None else given[rows] for given in (data.y, data.response))
+    return replace(data, x=data.x[rows], y=y, response=response, validation=None, test=None, rows=rows)

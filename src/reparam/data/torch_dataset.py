@@ -16,14 +16,17 @@ from reparam.errors import BadInputError
 __all__ = ["from_dataset"]
 
 
-def from_dataset(dataset: Dataset[Any], *, name: str, values: Values | None = None, levels: int | None = None) -> Data:
-    """A data set from one of torch that has a length: each item a tensor or array, or a pair of one and its label.
+def from_dataset(
+    dataset: Dataset[Any], *, name: str, response: bool = False, values: Values | None = None, levels: int | None = None
+) -> Data:
+    """A data set from one of torch that has a length: each item a tensor or array, or a pair of one and its label or response.
 
     Every item is read once, in order, and kept: transforms that draw anew at each access are drawn this once.
 
     Args:
         dataset: with `__len__` and `__getitem__`.
         name: what reports call it.
+        response: whether the second of a pair is not a label but reals that are to be predicted.
         values: as [`from_tensor`][reparam.data.from_tensor] has it.
         levels: likewise.
 
@@ -61,7 +64,8 @@ def from_dataset(dataset: Dataset[Any], *, name: str, values: Values | None = No
     if labels and len(labels) != n:
         raise BadInputError(f"{len(labels)} of the {n} items of {name} have labels: all or none are wanted")
     y = np.array([np.asarray(label) for label in labels]) if labels else None
-    return from_tensor(torch.stack(items), y, name=name, values=values, levels=levels)
+    given = {"response": y} if response else {"y": y}
+    return from_tensor(torch.stack(items), **given, name=name, values=values, levels=levels)
 
 
 def _tensor(value: object, title: str) -> Tensor:

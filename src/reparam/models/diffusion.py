@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reparam.errors import BadInputError
 from reparam.models.diffusion_config import SCHEDULES, Config, Sampling
 from reparam.models.diffusion_evaluation import Evaluation, evaluate
+from reparam.models.model import refuse_tables
 from reparam.nn.denoiser import ConditionalNetwork
 from reparam.nn.flow_ode import log_likelihood
 from reparam.nn.labels import Label, Labels
@@ -108,6 +109,7 @@ class Diffusion(nn.Module):
         Raises:
             BadInputError: when the settings do not fit the data.
         """
+        refuse_tables(data)
         if config.network is None and data.codec is not None and data.codec.kind == "audio":
             config = replace(config, network="signal")
         model = cls(config, data.shape, data.values, data.levels, data.classes)

@@ -13,6 +13,7 @@ from reparam.errors import BadInputError
 from reparam.estimators import Estimator, LeaveOneOut, Pathwise, Score
 from reparam.models.flow_config import Config, Sampling
 from reparam.models.flow_evaluation import Evaluation, TargetEvaluation, evaluate_target
+from reparam.models.model import refuse_tables
 from reparam.models.targets import Target, given
 from reparam.models.targets import target as find_target
 from reparam.nn.autoregressive import stack
@@ -124,6 +125,7 @@ class Flow(nn.Module):
         Raises:
             BadInputError: when the data have no labels to condition on, have tokens, or have a column without a density.
         """
+        refuse_tables(data)
         if config.target is not None:
             return cls(config, (find_target(config.target).dim,))
         if config.context:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
-from torch import Tensor
 
 from reparam.data import Data
+from reparam.errors import BadInputError
 from reparam.noise import Source
 from reparam.training import Batch, Loss, Monitor
 
-__all__ = ["Evaluation", "Model"]
+__all__ = ["Evaluation", "Model", "refuse_tables"]
 
 
 class Evaluation(Protocol):
@@ -32,13 +32,14 @@ class Evaluation(Protocol):
 class Model(Protocol):
     """A model that people train: an `nn.Module` beside a frozen `Config`.
 
-    What else it can do shows by its methods: `reconstruct`, `describe`, `interpolate`, ..., which commands and reports look for.
+    What else it can do shows by its methods: `sample`, `predict`, `reconstruct`, `describe`, `posterior`, ..., which commands and
+    reports look for. `sample(n, source, **options)` gives `n` data in the units of the data, and comes with `Sampling`, a frozen
+    dataclass of its options.
     """
 
     config: Any
     shape: torch.Size
     monitor: ClassVar[Monitor]
-    Sampling: ClassVar[type]  # a frozen dataclass of the options of `sample`, with defaults
 
     @classmethod
     def for_data(cls, config: Any, data: Data) -> Self:
@@ -62,6 +63,14 @@ class Model(Protocol):
         """What the model is worth on data, from `k` samples of noise for each datum."""
         ...
 
-    def sample(self, n: int, source: Source | None = None, **options: Any) -> Tensor:
-        """`n` data in the units of the data; the options are the fields of `Sampling`."""
-        ...
+
+def refuse_tables(data: Data) -> None:
+    """For models that take complete rows of numbers.
+
+    Raises:
+        BadInputError: for a table with gaps or categories.
+    """
+    if data.values == "table":
+        raise BadInputError(
+            f"{data.name} is read as a table with gaps and categories, which reparam train graphical takes: leave gaps out"
+        )

@@ -27,6 +27,9 @@ class DataOptions:
         array: the array of a .npz file to use, where its names do not tell.
         label: the column of a table, or the array of a .npz file, that holds the labels; of recordings, name takes the first part
             of the file's name, as 7 in 7_jackson_3.wav.
+        response: the columns of a table, or the array of a .npz file, that hold reals to be predicted.
+        gaps: what a table with empty cells does; keep reads it as it is, texts as categories, for models of such tables.
+        categorical: with gaps=keep, columns whose numbers are categories.
         bad_files: what an unusable image or recording in a folder does; skip warns.
         tokens: what a line of text is made of: characters, or bpe for pieces of words (byte-level byte pair encoding).
         vocabulary: pieces that bpe makes.
@@ -36,13 +39,16 @@ class DataOptions:
         mels: bands of the log-mel spectrogram of a recording; 40 by default.
         seconds: to which recordings are cut or filled up with silence; by default the length of the longest.
         split_seed: fixes which rows are for training, validation and test.
-        validation_fraction: share of the rows for validation, unless the data come with their own.
+        validation_fraction: share of the rows for validation, unless the data come with their own; 0: the training rows serve.
         test_fraction: share of the rows for the test, unless the data come with their own.
     """
 
     data: str = "digits"
     array: str | None = None
     label: str | None = None
+    response: tuple[str, ...] | None = None
+    gaps: Literal["fail", "keep"] = "fail"
+    categorical: tuple[str, ...] | None = None
     bad_files: Literal["fail", "skip"] = "fail"
     tokens: Literal["characters", "bpe"] = "characters"
     vocabulary: int = 1000
@@ -65,9 +71,11 @@ class DataOptions:
             self.data,
             array=self.array,
             label=self.label,
+            response=self.response,
             on_error=self.bad_files,
             text=self._given("tokens", "vocabulary", "longest", "long_lines"),
             sound=self._given("rate", "mels", "seconds"),
+            **self._given("gaps", "categorical"),
         )
         return data, split(data, seed=self.split_seed, validation=self.validation_fraction, test=self.test_fraction)
 
@@ -101,6 +109,7 @@ def record(name: str, model: Any, training: Training, options: DataOptions, data
             "classes": data.classes,
             "codec": data.codec and data.codec.facts(),
             "columns": data.columns,
+            "responses": data.responses,
             "scaling": data.scaling,
             "options": {key: value for key, value in asdict(options).items() if key != "data"},
             "sizes": sizes,

@@ -16,6 +16,7 @@ from reparam.errors import BadInputError
 from reparam.estimators import Estimator, Pathwise, expect
 from reparam.models import vae_parts
 from reparam.models.evaluation import Evaluation, evaluate
+from reparam.models.model import refuse_tables
 from reparam.models.text_evaluation import of_texts
 from reparam.models.vae_config import OBJECTIVES, Config
 from reparam.nn.latent import Posterior
@@ -114,6 +115,7 @@ class VAE(nn.Module):
         Raises:
             BadInputError: when the likelihood does not fit the values.
         """
+        refuse_tables(data)
         by_values: dict[str, Literal["bernoulli", "binomial", "gaussian", "autoregressive"]]
         by_values = {"binary": "bernoulli", "counts": "binomial", "real": "gaussian", "tokens": "autoregressive"}
         likelihood = config.likelihood or ("bernoulli" if config.binarize else by_values[data.values])

@@ -95,7 +95,8 @@ class Training:
     """How to train.
 
     Attributes:
-        epochs: passes over the training data.
+        epochs: how many; after each one the model is looked at with the validation data.
+        passes: over the training data, that make an epoch: more than one where the data are few.
         batch_size: data a step, over all processes together; an incomplete last batch is dropped.
         learning_rate: step size of Adam.
         weight_decay: decoupled weight decay of Adam.
@@ -119,6 +120,7 @@ class Training:
     """
 
     epochs: int = 300
+    passes: int = 1
     batch_size: int = 128
     learning_rate: float = 1e-3
     weight_decay: float = 0.0

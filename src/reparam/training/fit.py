@@ -109,7 +109,7 @@ class _Loop:
             raise BadInputError(f"{self.rows} training and {rows_of(validation)} validation data: at least one of each is needed")
         if self.batch_size % self.world:
             raise BadInputError(f"batch_size {self.batch_size} does not divide among {self.world} processes: give a multiple")
-        self.batches = self.rows // self.batch_size
+        self.batches = config.passes * (self.rows // self.batch_size)
         self.share = self.batch_size // self.world
         self.device = accelerator.device
         self.train, self.validation = (each(lambda tensor: tensor.to(self.device), data) for data in (train, validation))
@@ -176,8 +176,9 @@ class _Loop:
 
     def epoch(self, shown: Progress) -> None:
         state = self.state
-        order = data_order(self.config.seed, state.epoch, self.rows).to(self.device)
-        shares = order[: self.batches * self.batch_size].view(self.batches, self.world, self.share)[:, self.rank]
+        passes, whole = self.config.passes, self.rows - self.rows % self.batch_size
+        orders = [data_order(self.config.seed, state.epoch * passes + i, self.rows)[:whole] for i in range(passes)]
+        shares = torch.cat(orders).to(self.device).view(self.batches, self.world, self.share)[:, self.rank]
         self.prepared.train()
         for rows in shares.unbind()[state.batch :]:
             stop = self.step(rows)

@@ -28,7 +28,7 @@ __all__ = ["Run"]
 # it covers the names of their labels and their codec too.
 FREE = frozenset(
     [f"training.{name}" for name in ("epochs", "patience", "checkpoint_every", "keep", "device", "threads")]
-    + ["data.source", "data.name", "data.classes", "data.columns"]
+    + ["data.source", "data.name", "data.classes", "data.columns", "data.responses"]
 )
 NOT_COMPARED = ("format", "versions", "data.codec")
 
