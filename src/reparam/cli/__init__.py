@@ -28,6 +28,8 @@ _COMMANDS = {
     "encode": "the latents of data, as a table",
     "interpolate": "the way between two texts, through the latents of a run's model",
     "impute": "fill in what is missing of data, by a run's model that can",
+    "predict": "what a run's model predicts for data, and how sure it is",
+    "posterior": "ask a run's graphical model: what is likely, given what is known or done",
     "report": "the page of pictures of a run",
     "list": "the models there are, and what to expect of them",
     "compare": "which gradient estimator should I use? tables and a page",

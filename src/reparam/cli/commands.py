@@ -25,7 +25,7 @@ def run(name: str, words: Sequence[str]) -> None:
     function = _FUNCTIONS[name]
     parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
     parser.add_parameters(function)
-    parser.alone = "--problem" if function is compare else None
+    parser.alone = {compare: "--problem", posterior: "--query"}.get(function)
     options = _options(words) if function is sample else None
     if options is not None:
         parser.add_fields(options)
@@ -354,6 +354,66 @@ def paths(json: bool = False) -> None:
     show(json=json)
 
 
+def predict(
+    run: str,
+    output: str | None = None,
+    part: Part = "test",
+    data: str | None = None,
+    array: str | None = None,
+    samples: int = 200,
+    draws: int = 0,
+    checkpoint: Checkpoint = "best",
+    seed: int = 0,
+) -> None:
+    """What the model of a run predicts for data, and how sure it is: a table of means and of what they leave open.
+
+    Args:
+        run: the run's directory.
+        output: file to write, .csv or .npz; predictions.csv by default.
+        part: which rows of the run's data.
+        data: other data than the run's; what is to be predicted need not be among their columns.
+        array: the array of a .npz file of other data.
+        samples: draws of the weights.
+        draws: predictions drawn at random for each datum, beside the means.
+        checkpoint: the weights with the best validation score, or the last.
+        seed: of the noise.
+    """
+    from reparam.cli import predict as predicted
+
+    _check_count("samples", samples)
+    if draws < 0:
+        raise BadInputError(f"draws is {draws}: give at least 0")
+    predicted.run(run, output, part, data, array, samples, draws, checkpoint, seed)
+
+
+def posterior(
+    run: str,
+    query: tuple[str, ...] = (),
+    given: tuple[str, ...] = (),
+    do: tuple[str, ...] = (),
+    n: int = 4000,
+    checkpoint: Checkpoint = "best",
+    seed: int = 0,
+    json: bool = False,
+) -> None:
+    """What the graphical model of a run says of its variables, after the data it was trained on or given what you know of a new row.
+
+    Args:
+        run: the run's directory.
+        query: the variables to ask for, with commas between them; by default all that are not known.
+        given: what is known of a new row, such as petal_length=1.4,petal_width=0.2.
+        do: variables that are set from outside, whatever their causes say, such as treatment=1.
+        n: draws.
+        checkpoint: the weights with the best validation score, or the last.
+        seed: of the noise.
+        json: print JSON.
+    """
+    from reparam.cli import posterior as asked
+
+    _check_count("n", n)
+    asked.run(run, query, given, do, n, checkpoint, seed, json=json)
+
+
 _FUNCTIONS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "sample": sample,
@@ -361,6 +421,8 @@ _FUNCTIONS: dict[str, Callable[..., None]] = {
     "encode": encode,
     "interpolate": interpolate,
     "impute": impute,
+    "predict": predict,
+    "posterior": posterior,
     "report": report,
     "list": models,
     "compare": compare,
