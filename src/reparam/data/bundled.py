@@ -6,12 +6,13 @@ import os
 from http.client import HTTPException
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from reparam.data.dataset import Data, Part, assemble
 from reparam.errors import BadInputError
 
-__all__ = ["BUNDLED"]
+__all__ = ["BUNDLED", "LABELS"]
 
 _MNIST_TRAIN = 60_000
 
@@ -62,7 +63,7 @@ def breast_cancer() -> Data:
     from sklearn.datasets import load_breast_cancer
 
     found = load_breast_cancer()
-    part = Part(found.data, found.target_names[found.target], "breast_cancer")
+    part = Part(found.data, found.target_names[found.target], "breast_cancer", tuple(map(str, found.feature_names)))
     return assemble({"train": part}, name="breast_cancer", source="breast_cancer")
 
 
@@ -76,10 +77,38 @@ def diabetes() -> Data:
     return assemble({"train": part}, name="diabetes", source="diabetes")
 
 
+def iris() -> Data:
+    """150 irises: length and width of sepals and petals in cm, and as the label which of three species; Fisher, 1936."""
+    from sklearn.datasets import load_iris
+
+    found = load_iris()
+    columns = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+    return assemble({"train": Part(found.data, found.target_names[found.target], "iris", columns)}, name="iris", source="iris")
+
+
+def eight_schools() -> Data:
+    """What coaching did to test scores in 8 schools: estimates y of the effect, and their standard errors sigma; Rubin, 1981."""
+    y = (28, 8, -3, 7, -1, 1, 18, 12)
+    sigma = (15, 10, 16, 11, 9, 11, 10, 18)
+    part = Part(np.array([y, sigma]).T, None, "eight_schools", ("y", "sigma"))
+    return assemble({"train": part}, name="eight_schools", source="eight_schools")
+
+
 def none() -> Data:
     """10000 rows that count samples, for a model that is fitted to a density and sees no data."""
     nothing, says = torch.zeros(10_000, 1), "no data: each row asks for a sample"
     return Data(x=nothing, y=None, name="none", source="none", values="real", levels=None, scaling=says)
 
 
-BUNDLED = {"digits": digits, "mnist": mnist, "moons": moons, "breast_cancer": breast_cancer, "diabetes": diabetes, "none": none}
+BUNDLED = {
+    "digits": digits,
+    "mnist": mnist,
+    "moons": moons,
+    "breast_cancer": breast_cancer,
+    "diabetes": diabetes,
+    "iris": iris,
+    "eight_schools": eight_schools,
+    "none": none,
+}
+# What the column of labels is called where all of a data set is one table.
+LABELS = {"moons": "half", "breast_cancer": "diagnosis", "iris": "species"}

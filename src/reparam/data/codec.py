@@ -1,4 +1,4 @@
-"""Codecs: how data of a kind that people read or hear, texts and sounds, become numbers and come back."""
+"""Codecs: how data of a kind that people read or hear, texts, sounds and tables, become numbers and come back."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ class Codec(Protocol):
         ...
 
     def decode(self, x: Tensor) -> list[Any]:
-        """What data N + shape stand for: N texts, or N waveforms as vectors of float32."""
+        """What data N + shape stand for: N texts, N waveforms as vectors of float32, or N rows by column."""
         ...
 
 
 # Nothing else is imported by a name that a file gives.
-_HOMES = {"text": "reparam.data.text:TextCodec", "audio": "reparam.data.audio:AudioCodec"}
+_HOMES = {
+    "text": "reparam.data.text:TextCodec",
+    "audio": "reparam.data.audio:AudioCodec",
+    "table": "reparam.data.table:TableCodec",
+}
 
 
 def codec_of(facts: Mapping[str, Any]) -> Codec:

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as short
 
@@ -17,9 +17,10 @@ from reparam.data.columns import check_names, find_label, table_part
 from reparam.data.dataset import LARGEST, Part
 from reparam.errors import BadInputError
 
-__all__ = ["read_csv"]
+__all__ = ["MISSING", "NO_NUMBER", "fault", "is_header", "number", "read_csv", "records"]
 
-_MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
+MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
+NO_NUMBER = "is not a number"
 _SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
@@ -42,44 +43,56 @@ def read_csv(
     """
     title = repr(str(path))
     check_room(5 * path.stat().st_size, title)
-    raw = path.read_bytes()
-    text = _decode(raw, title)
-    _check_separator(text, raw, title)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     names: list[str] = []
     header, place = False, None
     cells, labels = array("d"), []
-    try:
-        for row in reader:
-            if not row:
+    for line, row in records(path, title):
+        where = f"{title} line {line}"
+        if not names:
+            header = is_header(row)
+            names = [cell.strip() for cell in row] if header else [str(i + 1) for i in range(len(row))]
+            check_names(names, title)
+            place = find_label(names, label, title)
+            if header:
                 continue
-            where = f"{title} line {reader.line_num}"
-            if not names:
-                header = _is_header(row)
-                names = [cell.strip() for cell in row] if header else [str(i + 1) for i in range(len(row))]
-                check_names(names, title)
-                place = find_label(names, label, title)
-                if header:
-                    continue
-            if len(row) != len(names):
-                raise BadInputError(f"{where} has {len(row)} field{'s' * (len(row) != 1)}, the first line has {len(names)}")
-            if place is not None:
-                labels.append(row.pop(place).strip())
-                if labels[-1].lower() in _MISSING:
-                    raise BadInputError(f"{where}, column {label!r}: the label is missing")
-            try:
-                cells.extend(map(_number_or_gap if gaps else _number, row))
-            except ValueError:
-                named = [name for i, name in enumerate(names) if i != place]
-                raise BadInputError(_first_fault(row, named, where, gaps)) from None
-    except csv.Error as error:
-        raise BadInputError(f"{title} line {reader.line_num} is not CSV ({error})") from error
+        if place is not None:
+            labels.append(row.pop(place).strip())
+            if labels[-1].lower() in MISSING:
+                raise BadInputError(f"{where}, column {label!r}: the label is missing")
+        try:
+            cells.extend(map(_number_or_gap if gaps else number, row))
+        except ValueError:
+            named = [name for i, name in enumerate(names) if i != place]
+            raise BadInputError(_first_fault(row, named, where, gaps)) from None
     if not cells:
         raise BadInputError(f"{title} has " + ("a header and no rows" if names else "nothing but blank lines"))
     columns = [name for i, name in enumerate(names) if i != place]
     x = np.frombuffer(cells, np.float64).reshape(-1, len(columns))
     y = None if place is None else np.array(labels)
     return {"train": table_part(x, y, columns, title, response, header=header)}
+
+
+def records(path: Path, title: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line that is not blank, and its fields; all have as many as the first.
+
+    Raises:
+        BadInputError: for what is no such table, naming the line, or the byte offset of what is not UTF-8.
+    """
+    raw = path.read_bytes()
+    text = _decode(raw, title)
+    _check_separator(text, raw, title)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    width = 0
+    try:
+        for row in reader:
+            width = width or len(row)
+            if row and len(row) != width:
+                fields = f"{len(row)} field{'s' * (len(row) != 1)}"
+                raise BadInputError(f"{title} line {reader.line_num} has {fields}, the first line has {width}")
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise BadInputError(f"{title} line {reader.line_num} is not CSV ({error})") from error
 
 
 def _decode(raw: bytes, title: str) -> str:
@@ -102,7 +115,8 @@ def _check_separator(text: str, raw: bytes, title: str) -> None:
             )
 
 
-def _number(cell: str) -> float:
+def number(cell: str) -> float:
+    """The number that a cell holds; a ValueError if it holds none that float32 has."""
     value = float(cell)
     if not abs(value) <= LARGEST or "_" in cell:  # Python reads 1_000 as a number
         raise ValueError
@@ -110,7 +124,7 @@ def _number(cell: str) -> float:
 
 
 def _number_or_gap(cell: str) -> float:
-    return math.nan if cell.strip().lower() in _MISSING else _number(cell)
+    return math.nan if cell.strip().lower() in MISSING else number(cell)
 
 
 def _passes(reader: Callable[[str], float], cell: str) -> bool:
@@ -121,20 +135,27 @@ def _passes(reader: Callable[[str], float], cell: str) -> bool:
     return True
 
 
-def _is_header(row: Sequence[str]) -> bool:
+def is_header(row: Sequence[str]) -> bool:
+    """Whether a first line is a header: no field is a number, or they count at least three columns as pandas does."""
     counted = len(row) > 2 and list(row) == [str(i) for i in range(len(row))]
     return counted or not any(_passes(float, cell) for cell in row)
 
 
 def _first_fault(row: Sequence[str], columns: Sequence[str], where: str, gaps: bool) -> str:
     """Why the first field that is no number for us is not one."""
-    reader = _number_or_gap if gaps else _number
+    reader = _number_or_gap if gaps else number
     cell, column = next(pair for pair in zip(row, columns, strict=True) if not _passes(reader, pair[0]))
     where = f"{where}, column {short(column)}:"
-    if cell.strip().lower() in _MISSING:
+    if cell.strip().lower() in MISSING:
         return f"{where} the value is missing ({short(cell)}); fill it in or drop the line"
+    hint = "; encode the column, drop it, or name it as the label (label=..., --label)"
+    return f"{where} {short(cell)} {fault(cell)}" + (hint if fault(cell) == NO_NUMBER else "")
+
+
+def fault(cell: str) -> str:
+    """Why a cell is no number."""
     if _passes(float, cell) and "_" not in cell:
-        return f"{where} {short(cell)} is not a finite float32 number"
+        return "is not a finite float32 number"
     if "," in cell and _passes(float, cell.replace(",", ".")):
-        return f"{where} {short(cell)} has a decimal comma; write numbers with a point"
-    return f"{where} {short(cell)} is not a number; encode the column, drop it, or name it as the label (label=..., --label)"
+        return "has a decimal comma; write numbers with a point"
+    return NO_NUMBER

@@ -20,7 +20,7 @@ from reparam.errors import BadInputError
 
 __all__ = ["LARGEST", "Data", "Part", "Splits", "Values", "assemble", "encode_labels", "from_tensor"]
 
-Values = Literal["binary", "counts", "real", "tokens"]
+Values = Literal["binary", "counts", "real", "tokens", "table"]
 Array = np.ndarray[Any, Any]
 
 # Whole numbers up to here are counts: the levels of an 8-bit picture.
@@ -33,18 +33,20 @@ class Data:
     """A data set in memory.
 
     Attributes:
-        x: N + shape, float32, in natural units: 0/1, counts 0..levels, or reals that are not standardised; int64 for tokens.
+        x: N + shape, float32, in natural units: 0/1, counts 0..levels, or reals that are not standardised; int64 for
+            tokens; of a table with gaps N x D, NaN where a value is missing, and the places of categories.
         y: N integer labels, or None.
         name: what reports call it: "digits", a file's stem.
         source: what `load` takes to read it again.
-        values: what the numbers are; decides the default likelihood: bernoulli, binomial, gaussian, or that of a text.
+        values: what the numbers are; decides the default likelihood: bernoulli, binomial, gaussian, or that of a text;
+            "table" for one of numbers and categories, with gaps.
         levels: the largest possible count or token (digits 16, 8-bit pictures 255); None unless `values` is one of these.
         scaling: one sentence on the numbers, for people.
         validation: the source's own validation set, where it has one.
         test: the source's own test set, where it has one.
         rows: which rows of the source these are, where it is a part of them.
         classes: the names of the labels, in the order of the labels.
-        codec: for texts and sounds, the way back from numbers.
+        codec: for texts, sounds and tables with gaps, the way back from numbers.
         columns: of a table with a header, the names of the columns of x.
         response: N x K reals, float32, that are to be predicted, or None.
         responses: their K names.
@@ -272,6 +274,8 @@ def _describe(parts: Sequence[Part], xs: Sequence[Array], values: Values | None,
     if low == high and len(xs[0]) > 1:
         warnings.warn(f"{parts[0].title} is constant: every value is {low:g}", DataWarning, stacklevel=4)
     whole = low >= 0 and high <= max(MOST_LEVELS, levels or 0) and all(bool((x == np.rint(x)).all()) for x in xs)
+    if values in ("tokens", "table"):
+        raise BadInputError(f"values={values!r} is for texts and tables: from_lines and from_frame make such data")
     if values is None:
         values = "real" if not whole else "binary" if high <= 1 and levels in (None, 1) else "counts"
     elif values != "real" and not (whole and (values == "counts" or high <= 1)):

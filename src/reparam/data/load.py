@@ -7,25 +7,28 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from reparam.data.arrays import read_npy, read_npz
 from reparam.data.audio import AudioCodec
-from reparam.data.bundled import BUNDLED
+from reparam.data.bundled import BUNDLED, LABELS
 from reparam.data.check import TEXT, UNKNOWN, looks_like
 from reparam.data.codec import Codec
 from reparam.data.comma import read_csv
 from reparam.data.dataset import Data, Part, assemble
 from reparam.data.idx import has_idx, read_idx_folder
 from reparam.data.images import OnError, read_image_folder
+from reparam.data.mixed import as_table, read_table
 from reparam.data.parquet import read_parquet
 from reparam.data.recordings import has_wav, read_audio_folder
+from reparam.data.table import TableCodec
 from reparam.data.text import TextCodec, read_text
 from reparam.errors import BadInputError
 
-__all__ = ["BUNDLED", "load"]
+__all__ = ["BUNDLED", "Gaps", "load"]
 
-AnyCodec = TypeVar("AnyCodec", TextCodec, AudioCodec)
+Gaps = Literal["fail", "keep"]
+AnyCodec = TypeVar("AnyCodec", TextCodec, AudioCodec, TableCodec)
 _OFFERED = [name for name in BUNDLED if name != "none"]  # which is for a model that sees no data
 NONE: Mapping[str, Any] = MappingProxyType({})
 # How the bytes of each kind of file begin; a table may begin with any text.
@@ -38,6 +41,8 @@ def load(
     array: str | None = None,
     label: str | None = None,
     response: Sequence[str] | None = None,
+    gaps: Gaps = "fail",
+    categories: Sequence[str] | None = None,
     on_error: OnError = "fail",
     text: Mapping[str, Any] = NONE,
     sound: Mapping[str, Any] = NONE,
@@ -46,16 +51,19 @@ def load(
     """Read a data set and check it.
 
     Args:
-        spec: "digits" (8 x 8 handwritten digits), "moons" or "breast_cancer", which are at hand, "mnist" (fetched from OpenML
-            once), or the path of a `.npz`, `.npy`, `.csv`, `.parquet` or `.txt` file, of a folder of IDX files, or of a folder of
-            images or WAV recordings whose sub-folders, if any, are the labels.
+        spec: "digits" (8 x 8 handwritten digits), "moons", "breast_cancer", "diabetes", "iris" or "eight_schools", which are at
+            hand, "mnist" (fetched from OpenML once), or the path of a `.npz`, `.npy`, `.csv`, `.parquet` or `.txt` file, of a
+            folder of IDX files, or of a folder of images or WAV recordings whose sub-folders, if any, are the labels.
         array: the array of an `.npz` to use, when its names do not tell.
         label: the column of a table, or the array of an `.npz`, that holds the labels.
         response: the columns of a table, or the array of an `.npz`, that hold reals to be predicted.
+        gaps: what a missing value does: "fail", or "keep", which reads a table with gaps, of columns of numbers and of categories,
+            as [`from_frame`][reparam.data.from_frame] makes it; labels and responses are columns as others are.
+        categories: with gaps="keep", columns of numbers that are names of categories.
         on_error: what an unusable image or recording in a folder does: "fail", or "skip" with a warning.
         text: options of [`read_text`][reparam.data.text.read_text], for a `.txt`.
         sound: options of [`read_audio_folder`][reparam.data.recordings.read_audio_folder], for a folder of recordings.
-        codec: of texts or sounds that were read before, to read these in the same way.
+        codec: of texts, sounds or tables that were read before, to read these in the same way.
 
     Raises:
         BadInputError: when there is nothing there, or what is there is no finite, complete data set; the message names the file
@@ -71,6 +79,12 @@ def load(
     """
     if not str(spec):
         raise BadInputError(f"data is '': give a path, or one of {', '.join(map(repr, _OFFERED))}")
+    if gaps not in get_args(Gaps):
+        raise BadInputError(f"gaps is {gaps!r}: give fail or keep")
+    if gaps == "keep" or isinstance(codec, TableCodec):
+        _refuse_options(f"{str(spec)!r} as a table with gaps, whose columns are all alike", response=response, **text, **sound)
+        return _load_table(spec, array, label, categories or (), _of(TableCodec, codec, repr(str(spec))))
+    _refuse_options(f"{str(spec)!r} without gaps='keep'", categories=categories)
     if isinstance(spec, str) and spec in BUNDLED:
         _refuse_options(repr(spec), array=array, label=label, response=response, **text, **sound)
         return BUNDLED[spec]()
@@ -95,6 +109,27 @@ def load(
     raise BadInputError(f"{title} is neither a file nor a folder")
 
 
+def _load_table(
+    spec: str | Path, array: str | None, label: str | None, categories: Sequence[str], codec: TableCodec | None
+) -> Data:
+    """A table of numbers and categories, with gaps."""
+    if isinstance(spec, str) and spec in BUNDLED:
+        _refuse_options(repr(spec), array=array, label=label)
+        return as_table(BUNDLED[spec](), LABELS.get(spec, "label"), categories, codec)
+    path, mode = _find(spec)
+    title = repr(str(path))
+    if not stat.S_ISREG(mode) or path.suffix.lower() == ".txt":
+        raise BadInputError(
+            f"{title} is no table, as gaps='keep' (--gaps keep) wants one: give a .csv, .parquet, .npz or .npy file"
+        )
+    try:
+        if _kind(path) != ".npz":
+            _refuse_options(f"{title} as a table with gaps, whose columns are all alike", array=array, label=label)
+        return read_table(path, array=array, label=label, categories=categories, codec=codec)
+    except OSError as error:
+        raise BadInputError(f"{title} cannot be read: {error.strerror or error}") from error
+
+
 def _find(spec: str | Path) -> tuple[Path, int]:
     """The path in full, and its mode."""
     try:
@@ -108,7 +143,8 @@ def _find(spec: str | Path) -> tuple[Path, int]:
         raise BadInputError(f"{str(spec)!r} cannot be read: {error.strerror or error}") from error
 
 
-def _read_file(path: Path, array: str | None, label: str | None, response: Sequence[str] | None) -> Mapping[str, Part]:
+def _kind(path: Path) -> str:
+    """The suffix of a file, which begins as files of that kind do."""
     suffix = path.suffix.lower()
     if suffix not in _SIGNATURES:
         near = difflib.get_close_matches(suffix, [*_SIGNATURES, ".txt"], n=1)
@@ -120,6 +156,11 @@ def _read_file(path: Path, array: str | None, label: str | None, response: Seque
     signature, came = _SIGNATURES[suffix], looks_like(head)
     if not (head.startswith(signature) if signature else came in (TEXT, UNKNOWN)):
         raise BadInputError(f"{str(path)!r} is not {suffix} (it looks like {came})")
+    return suffix
+
+
+def _read_file(path: Path, array: str | None, label: str | None, response: Sequence[str] | None) -> Mapping[str, Part]:
+    suffix = _kind(path)
     if suffix == ".npz":
         return read_npz(path, array, label, response)
     _refuse_options(repr(str(path)), array=array)

@@ -13,7 +13,7 @@ from reparam.data.columns import check_names, find_label, table_part
 from reparam.data.dataset import LARGEST, Array, Part
 from reparam.errors import BadInputError
 
-__all__ = ["read_parquet"]
+__all__ = ["read_frame", "read_parquet"]
 
 
 def read_parquet(path: Path, label: str | None = None, response: Sequence[str] | None = None) -> Mapping[str, Part]:
@@ -50,6 +50,29 @@ def read_parquet(path: Path, label: str | None = None, response: Sequence[str] |
     y = None if label is None else columns.pop(label)
     x = np.column_stack([column.astype(np.float64, copy=False) for column in columns.values()])
     return {"train": table_part(x, y, list(columns), title, response)}
+
+
+def read_frame(path: Path) -> Any:
+    """A table as a pandas DataFrame, with the types of the file, and with its gaps; an index that pandas wrote is a column.
+
+    Raises:
+        BadInputError: for damage.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def kind(found: Any) -> Any:
+        return None if pa.types.is_dictionary(found) else pd.ArrowDtype(found)  # those are pandas' own categoricals
+
+    title = repr(str(path))
+    try:
+        with pq.ParquetFile(path) as file:
+            check_room(16 * file.metadata.num_rows * max(len(file.schema_arrow.names), 1), title)
+            return file.read().to_pandas(ignore_metadata=True, types_mapper=kind)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise BadInputError(f"{title} is damaged or not parquet ({reason}): get or save it again") from error
 
 
 def _check_type(kind: Any, where: str, *, text: bool) -> None:
