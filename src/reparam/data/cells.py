@@ -19,7 +19,7 @@ from reparam.errors import BadInputError
 __all__ = ["read_cells"]
 
 
-def read_cells(path: Path, *, categories: Sequence[str] = (), codec: TableCodec | None = None) -> Data:
+def read_cells(path: Path, *, categorical: Sequence[str] = (), codec: TableCodec | None = None) -> Data:
     """A table from a file in UTF-8, with commas between fields, points in numbers, and empty cells where a value is missing.
 
     A column that holds nothing but numbers is one of numbers, a column without any is one of categories, in order of the alphabet.
@@ -28,7 +28,7 @@ def read_cells(path: Path, *, categories: Sequence[str] = (), codec: TableCodec 
 
     Args:
         path: the file.
-        categories: columns of numbers that are names of categories, as class 1, 2 or 3.
+        categorical: columns of numbers that are names of categories, as class 1, 2 or 3.
         codec: of other data, to read these in the same way.
 
     Raises:
@@ -60,10 +60,10 @@ def read_cells(path: Path, *, categories: Sequence[str] = (), codec: TableCodec 
         known = codec.categories.get(name) if codec else None
         if known is None:
             texts = [None if cell.strip().lower() in MISSING else cell.strip() for cell in cells]
-            found[name] = _column(texts, name, title, place, mixed=name in categories or codec is not None)
+            found[name] = _column(texts, name, title, place, mixed=name in categorical or codec is not None)
         else:
             found[name] = Column(np.array([_known(cell.strip(), known) for cell in cells], object))
-    found = as_categories(found, categories, title)
+    found = as_categories(found, categorical, title)
     return from_columns(found, name=path.stem, source=str(path), title=title, place=place, codec=codec)
 
 
@@ -88,7 +88,7 @@ def _column(texts: list[str | None], name: str, title: str, place: Place, *, mix
     rare, why = (words[0], NO_NUMBER) if len(words) <= len(numbers) else (numbers[0], "is a number")
     raise BadInputError(
         f"{title} {place(rare)}, column {short(name)}: {short(texts[rare])} {why}, and other lines differ: correct it, empty "
-        "the cell, or read all of the column as categories (categories=..., --categories)"
+        "the cell, or read all of the column as categories (categorical=..., --categorical)"
     )
 
 

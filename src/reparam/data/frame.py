@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -27,7 +28,7 @@ _MANY = 20
 _WANTED = "numbers, booleans, texts or categoricals are wanted; convert it (a date to days) or drop it"
 
 
-def from_frame(frame: Any, *, name: str = "frame", categories: Sequence[str] = (), codec: TableCodec | None = None) -> Data:
+def from_frame(frame: Any, *, name: str = "frame", categorical: Sequence[str] = (), codec: TableCodec | None = None) -> Data:
     """A table with gaps from a data frame: what models with named variables, `reparam.models.graphical`, are trained on.
 
     Numbers are read as float32. Texts, booleans and pandas' categoricals are categories, by the alphabet or in the order that they
@@ -37,7 +38,7 @@ def from_frame(frame: Any, *, name: str = "frame", categories: Sequence[str] = (
         frame: of pandas, or with `to_pandas` as those of polars and pyarrow; or a dictionary of columns: N values each, in a list,
             an array or a tensor; N x K ones are columns "name.0", "name.1", ...
         name: what reports call it.
-        categories: columns of numbers that are names of categories, as class 1, 2 or 3.
+        categorical: columns of numbers that are names of categories, as class 1, 2 or 3.
         codec: of other data, to read these in the same way: the columns may be in any order, and those not there are all missing.
 
     Returns:
@@ -59,7 +60,7 @@ def from_frame(frame: Any, *, name: str = "frame", categories: Sequence[str] = (
         >>> data.scaling
         '1 column of numbers and 1 of categories; 2 of 6 values are missing'
     """
-    found = as_categories(columns_of(frame, name), categories, name)
+    found = as_categories(columns_of(frame, name), categorical, name)
     return from_columns(found, name=name, source=name, title=name, codec=codec)
 
 
@@ -100,9 +101,12 @@ def as_categories(found: Mapping[str, Column], names: Sequence[str], title: str)
     Raises:
         BadInputError: for a name of no column.
     """
+    names = names.split(",") if isinstance(names, str) else names
     for name in names:
         if name not in found:
-            raise BadInputError(f"{title} has no column {name!r} for categories: it has {', '.join(map(short, list(found)[:10]))}")
+            near = difflib.get_close_matches(name, found, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(short, list(found)[:10]))}"
+            raise BadInputError(f"{title} has no column {name!r} to be read as categories: {hint}")
     return {
         name: Column(np.array(column.texts, object), column.categories) if name in names else column
         for name, column in found.items()
@@ -228,7 +232,7 @@ def _warn(found: Mapping[str, Column], codec: TableCodec, title: str) -> None:
         if constant:
             said = f"is always {known[0] if names else f'{known[0]:g}'}"
         elif names is None and (np.abs(known) > _WHOLE).any() and (known == np.rint(known)).all():
-            said = f"has whole numbers above 2^24, which float32 rounds: is it a name? (categories={name!r}, or drop it)"
+            said = f"has whole numbers above 2^24, which float32 rounds: drop it, or read it as categories"
         elif names and len(names) == len(known) >= _MANY:
             said = f"has a category of its own in each of {len(known)} rows: drop it unless it means something"
         elif alike is not None:

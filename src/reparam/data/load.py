@@ -42,7 +42,7 @@ def load(
     label: str | None = None,
     response: Sequence[str] | None = None,
     gaps: Gaps = "fail",
-    categories: Sequence[str] | None = None,
+    categorical: Sequence[str] | None = None,
     on_error: OnError = "fail",
     text: Mapping[str, Any] = NONE,
     sound: Mapping[str, Any] = NONE,
@@ -59,7 +59,7 @@ def load(
         response: the columns of a table, or the array of an `.npz`, that hold reals to be predicted.
         gaps: what a missing value does: "fail", or "keep", which reads a table with gaps, of columns of numbers and of categories,
             as [`from_frame`][reparam.data.from_frame] makes it; labels and responses are columns as others are.
-        categories: with gaps="keep", columns of numbers that are names of categories.
+        categorical: with gaps="keep", columns of numbers that are names of categories.
         on_error: what an unusable image or recording in a folder does: "fail", or "skip" with a warning.
         text: options of [`read_text`][reparam.data.text.read_text], for a `.txt`.
         sound: options of [`read_audio_folder`][reparam.data.recordings.read_audio_folder], for a folder of recordings.
@@ -83,8 +83,8 @@ def load(
         raise BadInputError(f"gaps is {gaps!r}: give fail or keep")
     if gaps == "keep" or isinstance(codec, TableCodec):
         _refuse_options(f"{str(spec)!r} as a table with gaps, whose columns are all alike", response=response, **text, **sound)
-        return _load_table(spec, array, label, categories or (), _of(TableCodec, codec, repr(str(spec))))
-    _refuse_options(f"{str(spec)!r} without gaps='keep'", categories=categories)
+        return _load_table(spec, array, label, categorical or (), _of(TableCodec, codec, repr(str(spec))))
+    _refuse_options(f"{str(spec)!r} without gaps='keep'", categorical=categorical)
     if isinstance(spec, str) and spec in BUNDLED:
         _refuse_options(repr(spec), array=array, label=label, response=response, **text, **sound)
         return BUNDLED[spec]()
@@ -110,12 +110,12 @@ def load(
 
 
 def _load_table(
-    spec: str | Path, array: str | None, label: str | None, categories: Sequence[str], codec: TableCodec | None
+    spec: str | Path, array: str | None, label: str | None, categorical: Sequence[str], codec: TableCodec | None
 ) -> Data:
     """A table of numbers and categories, with gaps."""
     if isinstance(spec, str) and spec in BUNDLED:
         _refuse_options(repr(spec), array=array, label=label)
-        return as_table(BUNDLED[spec](), LABELS.get(spec, "label"), categories, codec)
+        return as_table(BUNDLED[spec](), LABELS.get(spec, "label"), categorical, codec)
     path, mode = _find(spec)
     title = repr(str(path))
     if not stat.S_ISREG(mode) or path.suffix.lower() == ".txt":
@@ -125,7 +125,7 @@ def _load_table(
     try:
         if _kind(path) != ".npz":
             _refuse_options(f"{title} as a table with gaps, whose columns are all alike", array=array, label=label)
-        return read_table(path, array=array, label=label, categories=categories, codec=codec)
+        return read_table(path, array=array, label=label, categorical=categorical, codec=codec)
     except OSError as error:
         raise BadInputError(f"{title} cannot be read: {error.strerror or error}") from error
 

@@ -25,7 +25,7 @@ def read_table(
     *,
     array: str | None = None,
     label: str | None = None,
-    categories: Sequence[str] = (),
+    categorical: Sequence[str] = (),
     codec: TableCodec | None = None,
 ) -> Data:
     """A table from a `.csv`, `.parquet`, `.npz` or `.npy` file, in which values may be missing: empty cells, nulls, NaN.
@@ -34,7 +34,7 @@ def read_table(
         path: the file; of arrays N x D, whose columns are called "1", "2", ..., with "label" for labels.
         array: the array of a `.npz`, when its names do not tell.
         label: the array of a `.npz` with labels.
-        categories: columns of numbers that are names of categories.
+        categorical: columns of numbers that are names of categories.
         codec: of other data, to read these in the same way.
 
     Raises:
@@ -42,15 +42,15 @@ def read_table(
     """
     name, source, title = path.stem, str(path), repr(str(path))
     if path.suffix.lower() == ".csv":
-        return read_cells(path, categories=categories, codec=codec)
+        return read_cells(path, categorical=categorical, codec=codec)
     if path.suffix.lower() == ".parquet":
-        found = as_categories(columns_of(read_frame(path), title), categories, title)
+        found = as_categories(columns_of(read_frame(path), title), categorical, title)
         return from_columns(found, name=name, source=source, title=title, codec=codec)
     parts = read_npz(path, array, label) if path.suffix.lower() == ".npz" else read_npy(path)
-    return _from_parts(parts, name, source, categories, codec)
+    return _from_parts(parts, name, source, categorical, codec)
 
 
-def as_table(data: Data, label: str, categories: Sequence[str] = (), codec: TableCodec | None = None) -> Data:
+def as_table(data: Data, label: str, categorical: Sequence[str] = (), codec: TableCodec | None = None) -> Data:
     """Vectors, their labels and responses as one table, with the names of the labels as categories of a column.
 
     Raises:
@@ -61,14 +61,14 @@ def as_table(data: Data, label: str, categories: Sequence[str] = (), codec: Tabl
     y = None if data.y is None else np.array(data.classes)[data.places.numpy()]
     response = None if data.response is None else data.response.numpy()
     part = Part(data.x.numpy(), y, data.name, data.columns, response, data.responses)
-    return _from_parts({"train": part}, data.name, data.source, categories, codec, label)
+    return _from_parts({"train": part}, data.name, data.source, categorical, codec, label)
 
 
 def _from_parts(
     parts: Mapping[str, Part],
     name: str,
     source: str,
-    categories: Sequence[str],
+    categorical: Sequence[str],
     codec: TableCodec | None,
     label: str = "label",
 ) -> Data:
@@ -76,7 +76,7 @@ def _from_parts(
     known = codec
     for key in sorted(parts, key=lambda key: key != "train"):  # the others are encoded as it is
         part = parts[key]
-        found = as_categories(_columns(part, label), categories, part.title)
+        found = as_categories(_columns(part, label), categorical, part.title)
         made[key] = from_columns(found, name=name, source=source, title=part.title, codec=known)
         known = known or cast(TableCodec, made[key].codec)
     return replace(made["train"], validation=made.get("validation"), test=made.get("test"))
