@@ -74,6 +74,7 @@ _HOMES = {
         "graph",
         "plan",
     ),
+    "reparam.nn": ("bayesianize",),
     "reparam.noise": ("Antithetic", "Fresh", "Noise", "Replay", "Sobol"),
     "reparam.objectives": (
         "Wake",
@@ -113,7 +114,7 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 # rp.distributions.Logistic, without an import of its own.
-_MODULES = ("diagnostics", "distributions", "estimators", "objectives", "testing")
+_MODULES = ("diagnostics", "distributions", "estimators", "nn", "objectives", "testing")
 # Names of other libraries and papers, plain, for messages only.
 _HEARD = {
     "concrete": "GumbelSoftmax",

@@ -396,7 +396,7 @@ def posterior(
     seed: int = 0,
     json: bool = False,
 ) -> None:
-    """What the graphical model of a run says of its variables, after the data it was trained on or given what you know of a new row.
+    """Ask the graphical model of a run: what is likely after the data it was trained on, or given what is known of a new row.
 
     Args:
         run: the run's directory.
