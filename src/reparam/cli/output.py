@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from reparam.cli.sounds import sound_folder, write_sounds
 from reparam.data.codec import codec_of
 from reparam.errors import BadInputError
 from reparam.training.storage import write_file
 
-__all__ = ["destination", "place", "write_data", "write_npz", "write_parquet"]
+__all__ = ["destination", "place", "write_data", "write_frame", "write_npz", "write_parquet"]
+
+# The files that data of each kind of codec are written to, the usual one first.
+_SUFFIXES = {"text": (".txt",), "table": (".csv", ".parquet")}
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +43,7 @@ def destination(output: str, suffixes: tuple[str, ...], *inputs: str | None, fla
 
 
 def place(output: str | None, name: str, record: Mapping[str, Any], *inputs: str | None) -> Path:
-    """Where data of a run go, in a form that fits them: by default a text, a folder of sounds, a picture, or arrays.
+    """Where data of a run go, in a form that fits them: by default a text, a table, a folder of sounds, a picture, or arrays.
 
     Args:
         output: the path, if the user gave one.
@@ -53,15 +57,15 @@ def place(output: str | None, name: str, record: Mapping[str, Any], *inputs: str
     from reparam.report.images import is_image
 
     kind = (record.get("codec") or {}).get("kind")
-    picture = kind != "text" and is_image(tuple(record["shape"]))
+    picture = kind not in ("text", "table") and is_image(tuple(record["shape"]))
     if kind == "audio" and (output is None or not Path(output).suffix):
         return sound_folder(output or name)
-    fitting = ((".txt",) if kind == "text" else ()) + ((".png",) if picture else ()) + (".npz", ".npy")
-    fitting += (".csv",) if record.get("columns") else ()
+    fitting = _SUFFIXES.get(kind or "", ()) + ((".png",) if picture else ()) + (".npz", ".npy")
+    fitting += (".csv",) if record.get("columns") and kind != "table" else ()
     if kind == "audio" and output is not None and Path(output).suffix.lower() == ".wav":
         raise BadInputError(f"--output {output}: sounds go into a folder, a file each: give the name of one")
     if output is not None and Path(output).suffix.lower() == ".png" and not picture:
-        what = "texts" if kind == "text" else f"data of shape {tuple(record['shape'])}"
+        what = f"{kind}s" if kind in ("text", "table") else f"data of shape {tuple(record['shape'])}"
         raise BadInputError(f"{what} make no picture: give --output a name that ends in {' or '.join(fitting)}")
     return destination(output or name + fitting[0], fitting, *inputs)
 
@@ -77,13 +81,21 @@ def write_parquet(path: Path, columns: dict[str, Array]) -> None:
     """Write a table."""
     import pandas as pd
 
+    write_frame(path, pd.DataFrame(columns))
+
+
+def write_frame(path: Path, frame: Any) -> None:
+    """Write a pandas DataFrame as .csv, with empty cells where a value is missing, or as .parquet."""
     file = io.BytesIO()
-    pd.DataFrame(columns).to_parquet(file, index=False)
+    if path.suffix.lower() == ".csv":
+        frame.to_csv(file, index=False, lineterminator="\n")
+    else:
+        frame.to_parquet(file, index=False)
     write_file(path, file.getvalue())
 
 
 def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any], labels: Sequence[str] = ()) -> None:
-    """Write data in the units of a run, N + shape each: all of them as .npz, the first alone as .npy or .csv, else pairs of them.
+    """Write data in the units of a run, N + shape each: all as .npz, the first alone as .npy or table, else pairs of them.
 
     Args:
         path: of the kind to write, as `place` gives it.
@@ -97,14 +109,10 @@ def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any], 
         return _write_decoded(path, arrays, record, labels)
     if path.suffix.lower() == ".npz":
         return write_npz(path, arrays | ({"label": np.array(labels)} if labels else {}))
+    if path.suffix.lower() in (".csv", ".parquet"):
+        return write_frame(path, _frame(first, record, labels))
     if path.suffix.lower() == ".npy":
         np.save(file, first)
-    elif path.suffix.lower() == ".csv":
-        import pandas as pd
-
-        table = pd.DataFrame(first, columns=record["columns"])
-        name = record["options"].get("label")
-        (table.assign(**{name: labels}) if labels and name else table).to_csv(file, index=False)
     else:
         from reparam.report.images import png
 
@@ -115,10 +123,20 @@ def write_data(path: Path, arrays: dict[str, Array], record: Mapping[str, Any], 
     return write_file(path, file.getvalue())
 
 
+def _frame(x: Array, record: Mapping[str, Any], labels: Sequence[str]) -> Any:
+    """N x D numbers as a pandas DataFrame: of a table with gaps, as its codec has it; of others, the labels as a column."""
+    import pandas as pd
+
+    if record.get("codec"):
+        codec: Any = codec_of(record["codec"])
+        return codec.frame(torch.from_numpy(x))
+    table = pd.DataFrame(x, columns=record["columns"])
+    name = record["options"].get("label")
+    return table.assign(**{name: labels}) if labels and name else table
+
+
 def _write_decoded(path: Path, arrays: dict[str, Array], record: Mapping[str, Any], labels: Sequence[str]) -> None:
     """Texts, a line each, pairs of them with a blank line after; or a folder of sounds."""
-    import torch
-
     codec: Any = codec_of(record["codec"])
     decoded = {name: codec.decode(torch.from_numpy(array)) for name, array in reversed(arrays.items())}
     if path.suffix:

@@ -13,7 +13,7 @@ from reparam.data.columns import check_names
 from reparam.data.comma import MISSING, NO_NUMBER, fault, is_header, number, records
 from reparam.data.dataset import Data
 from reparam.data.frame import as_categories, from_columns
-from reparam.data.table import Column, Place, TableCodec
+from reparam.data.table import Column, Place, TableCodec, named
 from reparam.errors import BadInputError
 
 __all__ = ["read_cells"]
@@ -99,7 +99,7 @@ def _known(cell: str, known: Sequence[str]) -> str | None:
     if cell.lower() in MISSING:
         return None
     try:
-        plain = f"{number(cell):.9g}"
+        plain = named(number(cell))
     except ValueError:
         return cell
     return plain if plain in known else cell

@@ -16,7 +16,7 @@ from torch import Tensor
 from reparam.data.check import DataWarning
 from reparam.data.columns import check_names
 from reparam.data.dataset import Array, Data
-from reparam.data.table import Column, Place, TableCodec, learned, row_number
+from reparam.data.table import Column, Place, TableCodec, learned, named, row_number
 from reparam.errors import BadInputError
 
 __all__ = ["as_categories", "columns_of", "from_columns", "from_frame"]
@@ -212,7 +212,7 @@ def _text(value: Any, where: str) -> str:
     noun = _noun(value)
     if noun is None or not str(value).strip():
         raise BadInputError(f"{where} has a category {short(value)}, of {type(value).__name__}: texts or numbers are wanted")
-    return f"{float(value):.9g}" if noun == "numbers" else str(value)
+    return named(float(value)) if noun == "numbers" else str(value)
 
 
 def _objects(values: list[str | None]) -> Array:
@@ -232,7 +232,7 @@ def _warn(found: Mapping[str, Column], codec: TableCodec, title: str) -> None:
         if constant:
             said = f"is always {known[0] if names else f'{known[0]:g}'}"
         elif names is None and (np.abs(known) > _WHOLE).any() and (known == np.rint(known)).all():
-            said = f"has whole numbers above 2^24, which float32 rounds: drop it, or read it as categories"
+            said = "has whole numbers above 2^24, which float32 rounds: drop it, or read it as categories"
         elif names and len(names) == len(known) >= _MANY:
             said = f"has a category of its own in each of {len(known)} rows: drop it unless it means something"
         elif alike is not None:

@@ -16,10 +16,13 @@ from reparam.data.check import check_room
 from reparam.data.dataset import LARGEST, Array
 from reparam.errors import BadInputError
 
-__all__ = ["Column", "Place", "TableCodec", "learned", "row_number"]
+__all__ = ["Column", "Place", "TableCodec", "learned", "named", "row_number"]
 
 # Where the i-th row is, for messages: "row 7", "line 9".
 Place: TypeAlias = Callable[[int], str]
+
+# Below, a float64 has all whole numbers.
+_EXACT = 2.0**53
 
 
 class Column(NamedTuple):
@@ -38,7 +41,7 @@ class Column(NamedTuple):
         """What there is as texts, numbers too."""
         if self.values.dtype.kind == "O":
             return list(self.values)
-        return [None if np.isnan(value) else f"{value:.9g}" for value in self.values]
+        return [None if np.isnan(value) else named(value) for value in self.values]
 
     @property
     def filled(self) -> Array:
@@ -64,6 +67,8 @@ class TableCodec:
         BadInputError: for two columns or categories of one name, and for categories or gaps of a column that is not there.
 
     Example:
+        >>> import numpy as np
+        >>> from reparam.data.table import Column, TableCodec
         >>> codec = TableCodec(("length", "kind"), {"kind": ("cat", "dog")})
         >>> x = codec.encode({"length": Column(np.array([1.5, np.nan])), "kind": Column(np.array(["dog", None], object))})
         >>> x
@@ -212,6 +217,11 @@ def learned(found: Mapping[str, Column], *, title: str = "the table", place: Pla
     return TableCodec(tuple(found), categories, [name for name, column in found.items() if not column.filled.all()])
 
 
+def named(value: float) -> str:
+    """A number as the name of a category: the same however it was written, as 3, 3.0 or 3e0."""
+    return f"{value + 0.0:.0f}" if abs(value) < _EXACT and value == round(value) else f"{value:.9g}"
+
+
 def row_number(row: int) -> str:
     """The place of a row in tables that have no lines."""
     return f"row {row + 1}"
@@ -228,14 +238,23 @@ def _sorted(texts: set[str]) -> tuple[str, ...]:
 def _numbers(name: str, column: Column, title: str, place: Place) -> Array:
     where = f"column {short(name)}"
     if column.values.dtype.kind == "O":
-        row = next((row for row, value in enumerate(column.values) if value is not None), None)
-        if row is None:
+        texts = [row for row, value in enumerate(column.values) if value is not None]
+        if not texts:
             return np.full(len(column.values), np.nan)
+        row = next((row for row in texts if not _is_number(column.values[row])), texts[0])
         raise BadInputError(f"{title} {place(row)}, {where}: {short(column.values[row])} is not a number, as the model wants one")
     bad = np.flatnonzero(np.abs(column.values) > LARGEST)
     if len(bad):
         raise BadInputError(f"{title} {place(bad[0])}, {where}: {column.values[bad[0]]} is not a finite float32 number")
     return column.values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _listed(names: Sequence[str]) -> str:
