@@ -153,11 +153,14 @@ class TableCodec:
         """
         import pandas as pd
 
-        made = {}
+        made: dict[str, Any] = {}
         for i, name in enumerate(self.columns):
-            names = self._names(i, x)
-            known = self.categories.get(name)
-            made[name] = x[:, i].detach().cpu().float().numpy() if known is None else pd.Categorical(names, categories=list(known))
+            values, known = self._values(i, x), self.categories.get(name)
+            if known is not None:
+                codes = np.nan_to_num(values, nan=-1.0).astype(np.int64)
+                made[name] = pd.Categorical.from_codes(codes, categories=list(known))
+            else:
+                made[name] = values.copy()
         return pd.DataFrame(made)
 
     def _codes(self, name: str, column: Column, title: str, place: Place) -> Array:
@@ -178,18 +181,22 @@ class TableCodec:
 
     def _names(self, i: int, x: Tensor) -> list[float | str | None]:
         """The values of a column for people; a number has no more digits than tell it from other float32 numbers."""
+        values, known = self._values(i, x), self.categories.get(self.columns[i])
+        return [
+            None if gone else float(str(value)) if known is None else known[int(value)]
+            for value, gone in zip(values, np.isnan(values), strict=True)
+        ]
+
+    def _values(self, i: int, x: Tensor) -> Array:
         if x.ndim != 2 or x.shape[1] != len(self.columns):
             raise ValueError(f"x has shape {tuple(x.shape)}: N x {len(self.columns)} is wanted")
-        values = x[:, i].detach().cpu().float().numpy()
-        known, gone = self.categories.get(self.columns[i]), np.isnan(values)
-        if known is None:
-            return [None if missing else float(str(value)) for value, missing in zip(values, gone, strict=True)]
-        codes = values[~gone]
-        if len(bad := codes[~np.isin(codes, np.arange(len(known)))]):
+        values: Array = x[:, i].detach().cpu().float().numpy()
+        known = self.categories.get(self.columns[i])
+        if known is not None and len(bad := values[~np.isnan(values) & ~np.isin(values, np.arange(len(known)))]):
             raise ValueError(
                 f"{bad[0]:g} is the place of no category of {self.columns[i]!r}: whole numbers 0 to {len(known) - 1} are wanted"
             )
-        return [None if missing else known[int(value)] for value, missing in zip(values, gone, strict=True)]
+        return values
 
 
 def learned(found: Mapping[str, Column], *, title: str = "the table", place: Place | None = None) -> TableCodec:
