@@ -1,0 +1,436 @@
+"""The graphical model: random variables with laws given their parents, fitted to a table by variational inference."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from reparam.data import Data
+from reparam.errors import BadInputError
+from reparam.estimators import Pathwise, choose
+from reparam.estimators.graph import Sampler, run
+from reparam.estimators.support import support_size
+from reparam.models.graphical_columns import Columns, columns_of
+from reparam.models.graphical_config import Config, Sampling
+from reparam.models.graphical_density import Joint
+from reparam.models.graphical_guide import Draw, Draws, Guide, make_guide
+from reparam.models.graphical_node import Latent, Node, ordered, select
+from reparam.models.graphical_plan import Plan, make_plan
+from reparam.models.graphical_rows import Given, Rows, joint, rows_of_table
+from reparam.noise import Source
+from reparam.paths import sample
+from reparam.paths.path import is_discrete
+from reparam.training import Batch, Loss, Monitor
+
+_UNSEEN = "the model has not seen data: model.observe(data) first, or reparam.models.graphical.fit(model, data)"
+
+__all__ = ["Config", "Graphical", "Node", "Sampling", "as_data", "fit", "select"]
+
+
+class Graphical(nn.Module):
+    """A graphical model of a table: p(s) prod_r p(row r | s), each factor the law of a node given its parents.
+
+    It is fitted by the evidence lower bound, for each of the N rows
+
+        E_q [log p(x_r, z_r | s) - log q(z_r)] + E_q [log p(s) - log q(s)] / N
+
+    with s the latents that all rows share and z_r those of row r. Discrete latents of rows are summed out exactly; q, the guide,
+    is a law of the others. A missing value of which nothing observed depends is left out, which is exact; others are latents.
+    Parameters of laws that are modules are trained along, to maximise the bound.
+
+    Args:
+        nodes: the variables, in any order.
+        config: the settings.
+        data: what to observe, as `observe` takes it.
+
+    Raises:
+        BadInputError: for nodes that make no graph, or do not fit the data.
+
+    Source: Hoffman et al., arXiv:1206.7051; Kucukelbir et al., arXiv:1603.00788.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import HalfCauchy, Normal
+        >>> from reparam.models.graphical import Config, Graphical, Node, fit
+        >>> schools = Graphical([
+        ...     Node("sigma"),                                            # given: a column of the data
+        ...     Node("mu", lambda: Normal(0.0, 5.0), shared=True),        # one value for all rows
+        ...     Node("tau", lambda: HalfCauchy(5.0), shared=True),
+        ...     Node("z", lambda: Normal(0.0, 1.0)),                      # a value for each row
+        ...     Node("theta", lambda mu, tau, z: mu + tau * z),           # a function of its parents
+        ...     Node("y", lambda theta, sigma: Normal(theta, sigma)),
+        ... ])
+        >>> data = {"y": torch.tensor([28.0, 8.0, -3.0, 7.0]), "sigma": torch.tensor([15.0, 10.0, 16.0, 11.0])}
+        >>> history = fit(schools, data, steps=20)
+        >>> len(history), schools.size
+        (20, 4)
+    """
+
+    Sampling = Sampling
+    monitor = Monitor("elbo", "ELBO")
+    known_rows: Tensor
+    fingerprint: Tensor
+    columns: Columns
+    guide: Guide | None
+    rows: Batch | None
+
+    def __init__(self, nodes: Iterable[Node], config: Config | None = None, data: Any = None) -> None:
+        super().__init__()
+        self.config = config or Config()
+        self.nodes = ordered(nodes)
+        modules = {name: node.law for name, node in self.nodes.items() if isinstance(node.law, nn.Module)}
+        self.laws = nn.ModuleDict({name.replace(".", "/"): law for name, law in modules.items()})
+        self.columns = Columns(self.nodes, (), {})
+        self.guide, self.rows, self.size = None, None, 0
+        self._plan: Plan | None = None
+        if data is not None:
+            self.observe(data)
+
+    @classmethod
+    def for_data(cls, config: Config, data: Data) -> Graphical:
+        """The model of `config.graph` for a table: its training rows only, for which the guide is made.
+
+        Raises:
+            BadInputError: for a graph that is not known or does not fit the columns.
+        """
+        from reparam.models.graphical_examples import find_graph
+
+        names, categories = columns_of(data)
+        name, nodes = find_graph(config, data.name, names, categories)
+        return cls(nodes, replace(config, graph=name), data)
+
+    @classmethod
+    def from_record(cls, config: Config, data: Mapping[str, Any]) -> Graphical:
+        """The model that `for_data` made, but for its weights, from what a run remembers of its data."""
+        from reparam.models.graphical_examples import given_graph
+
+        codec = data.get("codec") or {}
+        names = tuple(data.get("columns") or (f"x{i}" for i in range(data["shape"][0])))
+        categories = {name: tuple(known) for name, known in codec.get("categories", {}).items()}
+        made = cls(given_graph(config, names, categories), config)
+        made._build(names, categories, frozenset(codec.get("gaps", ())), int(data["sizes"]["train"]), None)
+        return made
+
+    def observe(self, data: Any) -> Graphical:
+        """Take the rows that the model is fitted to: the guide is made for them.
+
+        Args:
+            data: a [`Data`][reparam.data.Data] of a table, a DataFrame, or a dictionary of columns; NaN or None for
+                what is missing.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            BadInputError: for data that do not fit the nodes, naming the node or column.
+        """
+        rows = as_data(data)
+        names, categories = columns_of(rows)
+        x = rows.x.to(torch.get_default_dtype())
+        missing = {name for i, name in enumerate(names) if bool(x[:, i].isnan().any())}
+        self._build(names, categories, frozenset(missing | set(getattr(rows.codec, "gaps", ()))), len(x), x)
+        self.known_rows.copy_(torch.arange(len(x)) if rows.rows is None else rows.rows)
+        self.fingerprint.copy_(_fingerprint(x))
+        self.rows = everything = self.inputs(rows)
+        if self.guide is not None and self.guide.startable:
+            self.guide.start_at(lambda values: self._log_joint(everything, values))
+        return self
+
+    def plan(self) -> Plan:
+        """What becomes of each node: print it.
+
+        Raises:
+            BadInputError: before data were observed.
+        """
+        if self._plan is None:
+            raise BadInputError(_UNSEEN)
+        return self._plan
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of one datum: (D,), its columns."""
+        return torch.Size([len(self.columns.names)])
+
+    @property
+    def enumerated(self) -> tuple[str, ...]:
+        """The discrete nodes that are summed out in training."""
+        return self.plan().enumerated
+
+    def inputs(self, data: Any) -> Batch:
+        """What `loss` takes of data: rows N x D with gaps, and the place of each among the rows that were observed, or -1.
+
+        Raises:
+            BadInputError: for other columns than those of the model.
+        """
+        rows = as_data(data)
+        names, _ = columns_of(rows)
+        self.plan()
+        if names != self.columns.names:
+            raise BadInputError(f"the data have the columns {', '.join(names)}, the model {', '.join(self.columns.names)}")
+        x = rows.x.to(self.columns.shift)
+        if rows.rows is None:
+            same = len(x) == self.size and bool(_fingerprint(x) == self.fingerprint)
+            index = torch.arange(len(x)) if same else torch.full((len(x),), -1)
+        else:
+            places = {row: place for place, row in enumerate(self.known_rows.tolist())}
+            index = torch.tensor([places.get(row, -1) for row in rows.rows.tolist()], dtype=torch.int64)
+        return self._hidden(x, index), index.to(x.device)
+
+    def read(self, given: Mapping[str, Any]) -> Batch:
+        """New rows of which these values are observed and no others, as `loss` takes them.
+
+        Args:
+            given: by name of column or node a number, the name of a category, or one of these for each row.
+
+        Raises:
+            BadInputError: for what has no column, unknown categories, and unequal lengths.
+        """
+        self.plan()
+        x = self.columns.encode(given)
+        return x, torch.full((len(x),), -1, device=x.device)
+
+    def forward(self, batch: Batch, source: Source | None = None) -> Loss:
+        return self.loss(batch, source)
+
+    def loss(self, batch: Batch, source: Source | None = None) -> Loss:
+        """The loss of a batch: the negative of the evidence lower bound for each row, from `config.samples` draws of the guide.
+
+        Returns:
+            `total`, to minimise. `parts`: "elbo", and its terms "log_joint" = E log p and "entropy" = -E log q, in nats a row.
+
+        Raises:
+            BadInputError: for a law that fails, or a value outside of its support, naming the node.
+        """
+        rows, seen, index = self._rows(batch)
+        shape = torch.Size([self.config.samples])
+        entropy = torch.zeros(())
+
+        def cost(draw: Sampler) -> Tensor:
+            nonlocal entropy
+            drawn = self._drawn(lambda name, law: self._sampled(draw, name, law, shape, source), rows, seen, index)
+            log_q = drawn.log_q_rows + drawn.log_q_shared / self.size
+            made = self._joint(rows, index, drawn, shape, source)
+            log_p = made.rows() + made.shared() / self.size
+            full = torch.broadcast_shapes(log_p.shape, log_q.shape, (*shape, rows.size))
+            entropy = -log_q.detach().expand(full)
+            return (log_q - log_p).expand(full)
+
+        alone = {latent.name: latent.estimator for latent in self.plan().latents if latent.estimator and not _direct(latent)}
+        draws = {name: self.nodes[name].rows for name in alone}
+        nodes, value = run(cost, alone, draws, (*shape, rows.size), source)
+        for node in reversed(nodes.values()):
+            value = node.estimator.weigh(node.draw, value)
+            with torch.no_grad():
+                entropy = node.estimator.weigh(node.draw, entropy)
+        total = value.mean()
+        elbo, entropy = -total.detach(), entropy.mean()
+        return Loss(total, {"elbo": elbo, "log_joint": elbo - entropy, "entropy": entropy})
+
+    @torch.no_grad()
+    def draw_latents(self, n: int, batch: Batch, source: Source | None = None) -> Draws:
+        """`n` draws of the guide: values of the latents of the rows of a batch, and their log-densities.
+
+        Returns:
+            `values`: by name, n + (B,) + event, n + (1,) + event of shared ones; `log_q_shared`, n + (1,), and `log_q_rows`, of
+            shape n + (B,).
+        """
+        rows, seen, index = self._rows(batch)
+
+        def draw(name: str, law: Distribution) -> Tensor:
+            return sample(law, (n,) if len(law.batch_shape) == 1 else (), source=source)
+
+        return self._drawn(draw, rows, seen, index)
+
+    def joint(self, batch: Batch, latents: Mapping[str, Tensor], source: Source | None = None) -> Joint:
+        """The terms of log p of rows, at values of latents, all values of discrete latents at once.
+
+        A latent that is needed and not given, and cannot be summed out, is drawn from its own law; its density then does not count.
+
+        Args:
+            batch: as `inputs` and `read` give it.
+            latents: by name, n + (B,) + event; of shared nodes n + (1,) + event. All have the same n.
+            source: of the noise of those that are drawn.
+
+        Raises:
+            BadInputError: for a name that is no node, and as `loss`.
+        """
+        for name in latents:
+            if name not in self.nodes:
+                raise BadInputError(f"{name!r} is no node: they are {', '.join(self.nodes)}")
+        rows, _, _ = self._rows(batch)
+        return joint(self.nodes, rows, Given(latents, self._front(latents)), self._enumerable, source)
+
+    def extra_repr(self) -> str:
+        return f"{', '.join(self.nodes)}; {self.size} rows"
+
+    def _build(
+        self, names: tuple[str, ...], categories: Mapping[str, tuple[str, ...]], gaps: frozenset[str], rows: int, x: Tensor | None
+    ) -> None:
+        """Everything that is made for data: their columns, what becomes of the nodes, and the guide; x, where it is there."""
+        for name in self.config.hide or ():
+            if name not in names:
+                raise BadInputError(f"hide={name!r} is no column: the data have {', '.join(names)}")
+        self.columns, self.size = Columns(self.nodes, names, categories), rows
+        if x is not None:
+            self.columns.fit(x)
+            x = self._hidden(x, torch.arange(rows))
+        gaps = gaps.union(self.config.hide or ())
+        self._plan = plan = make_plan(self.nodes, self.columns, x, gaps, rows, self.config.enumerate)
+        self.columns.integers |= {name for name, law in plan.laws.items() if is_discrete(law) and not _floats(law)}
+        self.guide = make_guide(plan.latents, self.config, rows=rows, features=self.columns.features) if plan.latents else None
+        self.register_buffer("known_rows", torch.zeros(rows, dtype=torch.int64))
+        self.register_buffer("fingerprint", torch.zeros((), dtype=torch.int64))
+
+    def _hidden(self, x: Tensor, index: Tensor) -> Tensor:
+        """The rows without what is hidden of them."""
+        if not self.config.hide:
+            return x
+        # Which training rows are shown is a function of their number.
+        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(0))
+        shown = torch.isin(index, order[: round(self.config.shown * self.size)])
+        places = torch.tensor([name in self.config.hide for name in self.columns.names])
+        return x.masked_fill((~shown[:, None] & places).to(x.device), torch.nan)
+
+    def _rows(self, batch: Batch) -> tuple[Rows, Tensor, Tensor]:
+        """The rows of a batch, what networks are shown of them, and their places."""
+        self.plan()
+        x, index = (batch, torch.full((len(batch),), -1, device=batch.device)) if isinstance(batch, Tensor) else batch[:2]
+        if x.dim() != 2 or x.shape[1] != len(self.columns.names):
+            raise ValueError(f"the batch has shape {tuple(x.shape)}: this model takes N x {len(self.columns.names)}")
+        values, there = self.columns.read(x)
+        return rows_of_table(self.nodes, values, there, x), self.columns.seen(x), index
+
+    def _drawn(self, draw: Draw, rows: Rows, seen: Tensor, index: Tensor) -> Draws:
+        """The guide's draws; nothing where all latents are summed out."""
+        if self.guide is None:
+            return Draws({}, seen.new_zeros(1), seen.new_zeros(1))
+        wanted = {latent.name: rows.missing(latent.name) for latent in self.guide.latents if not latent.shared}
+        if not self.guide.amortised:
+            wanted = {name: missing & (index >= 0) for name, missing in wanted.items()}
+        return self.guide.sample(draw, seen, index, wanted)
+
+    def _joint(self, rows: Rows, index: Tensor, drawn: Draws, shape: torch.Size, source: Source | None) -> Joint:
+        """The joint at draws of the guide, whose tables have no entries for new rows."""
+        known, whole = {}, frozenset[str]()
+        if self.guide is not None:
+            whole = self.guide.whole
+            if not self.guide.amortised and bool((index < 0).any()):
+                known = {name: index >= 0 for name in drawn.values if not self.nodes[name].shared}
+        given = Given(drawn.values, torch.broadcast_shapes(shape, self._front(drawn.values)), known, whole)
+        return joint(self.nodes, rows, given, self._enumerable, source)
+
+    def _log_joint(self, everything: Batch, values: Mapping[str, Tensor]) -> Tensor:
+        """The log-density of all training rows and latents together, of shape rows."""
+        rows, _, index = self._rows(everything)
+        drawn = Draws(dict(values), torch.zeros(1), torch.zeros(1))
+        made = self._joint(rows, index, drawn, torch.Size(), None)
+        by_row = made.rows()
+        return by_row.expand((*by_row.shape[:-1], rows.size)).sum(-1) + made.shared().sum(-1)
+
+    def _front(self, values: Mapping[str, Tensor]) -> torch.Size:
+        """The rows of values, in front of (B,) + event."""
+        events = {name: len(self.plan().laws[name].event_shape) for name in values}
+        shapes = [value.shape[: value.dim() - events[name] - 1] for name, value in values.items()]
+        return torch.Size(torch.broadcast_shapes((), *shapes))
+
+    def _enumerable(self, name: str) -> bool:
+        node, law = self.nodes[name], self.plan().laws.get(name)
+        return law is not None and not node.shared and node.estimator is None and is_discrete(law) and support_size(law) is not None
+
+    def _sampled(self, draw: Sampler, name: str, law: Distribution, shape: torch.Size, source: Source | None) -> Tensor:
+        """A draw of the guide: with a path, all rows at once; otherwise by the estimator of its node, within `rp.graph`."""
+        first = len(law.batch_shape) == 1
+        named = self.nodes[name].estimator if name in self.nodes else None
+        estimator = named or choose(law, source=source).estimator
+        if isinstance(estimator, Pathwise):
+            made = estimator.draw(law, shape.numel() if first else 1, source).value
+            return made if first else made[0]
+        return draw(name, law.expand(shape + law.batch_shape) if first else law)
+
+
+def as_data(data: Any) -> Data:
+    """A table from what a person has: a `Data`, a DataFrame, or a dictionary of columns.
+
+    Raises:
+        BadInputError: for what is none of these.
+
+    Example:
+        >>> from reparam.models.graphical import as_data
+        >>> as_data({"length": [1.5, None], "kind": ["cat", "dog"]}).x
+        tensor([[1.5000, 0.0000],
+                [   nan, 1.0000]])
+    """
+    if isinstance(data, Data):
+        return data
+    from reparam.data.frame import from_frame
+
+    return from_frame(data)
+
+
+def fit(
+    model: Graphical,
+    data: Any = None,
+    *,
+    steps: int = 2000,
+    learning_rate: float = 0.02,
+    batch_size: int | None = None,
+    source: Source | None = None,
+) -> list[float]:
+    """Fit a graphical model in memory: Adam, with a learning rate that falls to 0 as a cosine does.
+
+    Args:
+        model: changed in place.
+        data: what to observe first; None where the model has observed data already and a batch is all of them.
+        steps: of Adam.
+        learning_rate: at the first step.
+        batch_size: rows a step, drawn anew each time; all of them by default.
+        source: of the noise.
+
+    Returns:
+        The evidence lower bound of each step, in nats for each row.
+
+    Raises:
+        BadInputError: as `observe` and `loss`; when the loss is not finite.
+    """
+    rows = as_data(data)
+    model.observe(rows)
+    x, index = model.inputs(rows)
+    n = min(batch_size or len(x), len(x))
+    optimiser = torch.optim.Adam(model.parameters(), learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    history = []
+    model.train()
+    for step in range(steps):
+        chosen = slice(None) if n == len(x) else torch.randperm(len(x))[:n]
+        optimiser.zero_grad()
+        loss = model.loss((x[chosen], index[chosen]), source)
+        if not math.isfinite(value := loss.parts["elbo"].item()):
+            raise BadInputError(f"the evidence lower bound is {value} at step {step + 1}: lower learning_rate, or look at the laws")
+        loss.total.backward()
+        optimiser.step()
+        schedule.step()
+        history.append(value)
+    model.eval()
+    return history
+
+
+def _direct(latent: Latent) -> bool:
+    """Whether a latent is drawn by its path, all rows at once."""
+    return isinstance(latent.estimator, Pathwise)
+
+
+def _floats(law: Distribution) -> bool:
+    return law.sample().is_floating_point()
+
+
+def _fingerprint(x: Tensor) -> Tensor:
+    """A number that tells tables apart."""
+    digest = hashlib.sha256(x.detach().cpu().float().numpy().tobytes()).digest()
+    return torch.tensor(int.from_bytes(digest[:8], "little", signed=True), dtype=torch.int64)

@@ -1,0 +1,256 @@
+"""What becomes of each node of a graphical model, decided before training and said in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, biject_to, constraints
+
+from reparam.errors import BadInputError
+from reparam.estimators import choose
+from reparam.estimators.support import law_name, support_size
+from reparam.models.graphical_columns import Columns
+from reparam.models.graphical_density import largest_table, trace
+from reparam.models.graphical_node import Latent, Node
+from reparam.noise import Fresh
+from reparam.paths import sample
+from reparam.paths.path import is_discrete
+
+__all__ = ["Plan", "Step", "make_plan"]
+
+# Draws of each node from its law, and rows that are looked at, for a first idea of where values lie.
+_DRAWS, _ROWS = 101, 256
+
+
+@dataclass(frozen=True)
+class Step:
+    """What becomes of one node.
+
+    Attributes:
+        node: its name.
+        law: the class of its law, "function" for a function of its parents, "given" without one.
+        parents: their names.
+        shared: one value for all rows.
+        observed: rows in which it is observed; None for a node without a column.
+        rows: of how many.
+        how: what is done where it is not observed.
+        why: why so.
+    """
+
+    node: str
+    law: str
+    parents: tuple[str, ...]
+    shared: bool
+    observed: int | None
+    rows: int
+    how: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of the nodes, in their order; prints as a table.
+
+    Attributes:
+        steps: one for each node.
+        enumerated: the discrete nodes that are summed out.
+        latents: what the guide stands for.
+        laws: of the random nodes at typical values of their parents.
+    """
+
+    steps: tuple[Step, ...]
+    enumerated: tuple[str, ...]
+    latents: tuple[Latent, ...]
+    laws: dict[str, Distribution] = field(repr=False)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __str__(self) -> str:
+        table = [("node", "law", "parents", "values", "observed", "where not", "why")]
+        for s in self.steps:
+            seen = "" if s.observed is None else f"{s.observed} of {s.rows}"
+            table.append((s.node, s.law, ", ".join(s.parents), "one" if s.shared else "a row", seen, s.how, s.why))
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
+
+
+def make_plan(
+    nodes: Mapping[str, Node],
+    columns: Columns,
+    x: Tensor | None,
+    gaps: frozenset[str],
+    rows: int,
+    limit: int,
+) -> Plan:
+    """Decide which nodes are summed out, which a guide stands for, and which need nothing.
+
+    Args:
+        nodes: parents before children.
+        columns: of the data.
+        x: the training rows, N x D with gaps; None where a model is made again and only its weights are to come.
+        gaps: the columns that have gaps.
+        rows: N.
+        limit: the largest table that sums over discrete nodes may make.
+
+    Raises:
+        BadInputError: for a node without law and without a full column, a function of its parents or a shared node that has a
+            column, a discrete latent with too many values to be sampled, and a graph of which nothing is observed.
+    """
+    full = {name for name, places in columns.places.items() if not gaps & {columns.names[i] for i in places}}
+    partly = set(columns.places) - full
+    _check_columns(nodes, columns, full)
+    laws, starts = _survey(nodes, columns, x)
+    for name in columns.places:
+        if nodes[name].law is not None and name not in laws:
+            raise BadInputError(f"node {name!r} is a function of its parents and has a column: give it a law, or rename it")
+    needed: set[str] = set()
+    for name, node in reversed(list(nodes.items())):
+        if (name in columns.places and name in laws) or name in needed:
+            needed |= {name, *(node.parents or ())}
+    if not any(name in columns.places for name in laws):
+        raise BadInputError(
+            f"no node with a law is observed: the nodes are {', '.join(nodes)}, the columns {', '.join(columns.names)}: name them "
+            "alike, or give a node columns=..."
+        )
+    children = {parent for name, node in nodes.items() if name in needed for parent in node.parents or ()}
+    latent = [name for name in laws if name in needed and name not in full and (name in children or name not in partly)]
+    enumerated = [
+        name
+        for name in laws
+        if is_discrete(laws[name])
+        and name in needed | partly
+        and name not in full
+        and not nodes[name].shared
+        and nodes[name].estimator is None
+        and support_size(laws[name]) is not None
+    ]
+    enumerated, why = _within(nodes, laws, [name for name in enumerated if name in latent], limit)
+    guided = [name for name in latent if name not in enumerated]
+    latents = tuple(_latent(nodes[name], laws[name], starts[name], name in partly) for name in guided)
+    steps = []
+    for name, node in nodes.items():
+        seen = None
+        if name in columns.places:
+            seen = rows if x is None or name in full else int(columns.read(x)[1][name].sum())
+        law = laws.get(name)
+        said = "given" if node.law is None else "function" if law is None else law_name(law)
+        how, reason = "", ""
+        if name in enumerated:
+            how, reason = "summed out", why
+        elif name in guided and law is not None:
+            how = "guide"
+            reason = "it was named" if node.estimator else choose(law).reason
+        elif law is not None and (name in partly or name not in needed):
+            how, reason = "left out", "nothing observed depends on it"
+        steps.append(Step(name, said, node.parents or (), node.shared, seen, rows, how, reason))
+    return Plan(tuple(steps), tuple(enumerated), latents, laws)
+
+
+def _check_columns(nodes: Mapping[str, Node], columns: Columns, full: set[str]) -> None:
+    for name, node in nodes.items():
+        if node.law is None and name not in columns.places:
+            raise BadInputError(
+                f"node {name!r} has no law and no column: give it a law, or data with a column {name!r}; they have "
+                f"{', '.join(columns.names)}"
+            )
+        if node.law is None and name not in full:
+            raise BadInputError(f"node {name!r} has no law, and its column has gaps: give it a law, or fill them")
+        if node.shared and name in columns.places:
+            raise BadInputError(f"node {name!r} is shared, and there is a column {name!r}: rename one of them")
+
+
+def _survey(nodes: Mapping[str, Node], columns: Columns, x: Tensor | None) -> tuple[dict[str, Distribution], dict[str, Tensor]]:
+    """The laws at typical values of parents, and draws from them or, of nodes with a column, the values that it has."""
+    source = Fresh(torch.Generator().manual_seed(0))
+    starts: dict[str, Tensor] = {}
+    given: dict[str, Tensor] = {}
+    observed: dict[str, Tensor] = {}
+    if x is None:
+        for name, node in nodes.items():
+            if node.law is None:
+                values = torch.ones(1, len(columns.places[name])) if name in columns.vectors else torch.ones(1)
+                given[name] = torch.zeros(1, dtype=torch.int64) if name in columns.integers else values
+        batch = 1
+    else:
+        x = x[:_ROWS].cpu()
+        given, observed = columns.read(x)
+        batch = len(x)
+
+    def fill(node: Node, law: Distribution) -> Tensor:
+        with torch.no_grad():
+            draws = sample(law, (_DRAWS,), source=source)
+            typical = draws.median(0).values if _is_plain(law) else draws[0]
+        starts[node.name] = draws.flatten(0, draws.dim() - 1 - len(law.event_shape))
+        if node.name not in observed:
+            return typical
+        there = observed[node.name]
+        if there.any():
+            starts[node.name] = given[node.name][there].to(draws.dtype)
+        shape = there.shape + (1,) * len(law.event_shape)
+        return torch.where(there.reshape(shape), given[node.name].to(draws.dtype), typical)
+
+    fixed = {name: given[name] for name, node in nodes.items() if node.law is None}
+    return trace(nodes.values(), fixed, fill, batch).laws, starts
+
+
+def _is_plain(law: Distribution) -> bool:
+    """Whether the median of each element of some draws lies in the support."""
+    return not is_discrete(law) and getattr(law.support, "event_dim", 1) == len(law.event_shape) == 0
+
+
+def _within(nodes: Mapping[str, Node], laws: Mapping[str, Distribution], names: list[str], limit: int) -> tuple[list[str], str]:
+    """Those discrete nodes whose sums make no table above the limit, and why: nodes of many values are left to be sampled first."""
+    while True:
+        sizes = {name: support_size(laws[name]) or 1 for name in names}
+        scopes = _scopes(nodes, set(names))
+        table = largest_table(scopes, sizes)
+        if table <= limit:
+            return names, f"exact, tables of {table} values at most"
+        names = [name for name in names if name != max(sizes, key=lambda name: sizes[name])]
+
+
+def _scopes(nodes: Mapping[str, Node], enumerated: set[str]) -> list[frozenset[str]]:
+    """On which enumerated nodes the term of each node depends."""
+    through: dict[str, frozenset[str]] = {}
+    scopes = []
+    for name, node in nodes.items():
+        above = frozenset().union(*(through[parent] for parent in node.parents or ()))
+        scopes.append(above | ({name} & enumerated))
+        through[name] = frozenset({name}) if name in enumerated else above
+    return scopes
+
+
+def _latent(node: Node, law: Distribution, start: Tensor, cells: bool) -> Latent:
+    categories = 0
+    support = law.support or constraints.real
+    if is_discrete(law):
+        if isinstance(law, Bernoulli):
+            categories = 1
+        elif isinstance(law, Categorical):
+            categories = law.probs.shape[-1]
+        else:
+            raise BadInputError(
+                f"node {node.name!r} is latent and {law_name(law)}: of discrete latents only Bernoulli and Categorical ones are "
+                "sampled; sum it out (fewer values, no estimator), or observe it"
+            )
+    elif support is constraints.real and (circle := _circle(law)) is not None:
+        support = circle
+    try:
+        if not categories:
+            biject_to(support)
+    except NotImplementedError:
+        raise BadInputError(
+            f"node {node.name!r} is latent, and the support of {law_name(law)}, {support}, has no map from the line in "
+            "torch.distributions.biject_to: register one"
+        ) from None
+    return Latent(node.name, law.event_shape, support, node.shared, cells, node.estimator, start, categories)
+
+
+def _circle(law: Distribution) -> constraints.Constraint | None:
+    from torch.distributions import VonMises
+
+    return constraints.interval(-torch.pi, torch.pi) if isinstance(law, VonMises) else None
