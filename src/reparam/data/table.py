@@ -158,7 +158,7 @@ class TableCodec:
             values, known = self._values(i, x), self.categories.get(name)
             if known is not None:
                 codes = np.nan_to_num(values, nan=-1.0).astype(np.int64)
-                made[name] = pd.Categorical.from_codes(codes, categories=list(known))
+                made[name] = pd.Categorical.from_codes(codes, categories=pd.Index(known))
             else:
                 made[name] = values.copy()
         return pd.DataFrame(made)
