@@ -203,7 +203,7 @@ def test_what_is_no_frame():
     [
         ("a,b\n1,x\n,y\nNA,\n", [[1, 0], [NAN, 1], [NAN, NAN]], {"b": ("x", "y")}),
         ("\ufeffa,b\r\n1,x\r\n\r\n?,None\r\n", [[1, 0], [NAN, NAN]], {"b": ("x",)}),
-        ("1,x\n2,y\n", [[1, 0], [2, 1]], {"2": ("x", "y")}),
+        ("1,x\n2,y\n", [[1, 0], [2, 1]], {"x1": ("x", "y")}),
         ("größe , b \n 1 , x \n2,x", [[1, 0], [2, 0]], {"b": ("x",)}),
         ('a,b\n1,"x, y"\n2,"x;y"\n', [[1, 0], [2, 1]], {"b": ("x, y", "x;y")}),
         ('a\n1\n""\n3\n', [[1], [NAN], [3]], {}),
@@ -266,7 +266,7 @@ def test_numbers_that_are_names(tmp_path):
             "line 3, column 'kind': 'paer' is none of the categories.*did you mean 'pear'.*'apple', 'pear'",
         ),
         ("kind,length\npear,2\napple,long\n", "line 3, column 'length': 'long' is not a number, as the model wants"),
-        ("pear,2\napple,3\n", "a column '1'"),
+        ("pear,2\napple,3\n", "a column 'x0'"),
     ],
 )
 def test_other_data_are_held_to_a_codec(tmp_path, content, message):
@@ -296,8 +296,8 @@ def test_arrays(tmp_path):
     np.save(tmp_path / "x.npy", x)
     data = load(tmp_path / "x.npy", gaps="keep")
     assert same(data.x, x.astype(np.float32))
-    assert data.columns == ("1", "2", "3")
-    assert data.codec.gaps == ("2",)
+    assert data.columns == ("x0", "x1", "x2")
+    assert data.codec.gaps == ("x1",)
     np.savez(tmp_path / "x.npz", x_train=x, x_test=x[:4], y_train=list("ab" * 5), y_test=list("aaaa"))
     data = load(tmp_path / "x.npz", gaps="keep")
     assert data.columns[-1] == "label"

@@ -16,7 +16,7 @@ from reparam.cli.output import destination, write_frame, write_npz
 from reparam.data import load
 from reparam.data.codec import codec_of
 from reparam.data.gaps import load_with_gaps
-from reparam.data.table import TableCodec
+from reparam.data.table import TableCodec, unnamed
 from reparam.errors import BadInputError
 from reparam.training.storage import write_file
 
@@ -140,7 +140,9 @@ def _table(path: Path, columns: Sequence[str] | None, cells: list[list[str]], kn
     """The table at a path with its gaps filled, all that was there letter by letter as it was, and the columns that it lacked."""
     rows = [row for row in csv.reader(io.StringIO(path.read_text("utf-8-sig"), newline="")) if row]
     header, body = rows[: len(rows) - len(cells)], rows[len(rows) - len(cells) :]
-    names = [name.strip() for name in header[0]] if header else [str(i + 1) for i in range(len(body[0]))]
+    width = len(body[0])
+    given = unnamed(width) if columns else [str(i + 1) for i in range(width)]
+    names = [name.strip() for name in header[0]] if header else given
     wanted = columns or [name for name in names if name != label]
     places = {name: i for i, name in enumerate(names)}
     for name in wanted:

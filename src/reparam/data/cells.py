@@ -13,7 +13,7 @@ from reparam.data.columns import check_names
 from reparam.data.comma import MISSING, NO_NUMBER, fault, is_header, number, records
 from reparam.data.dataset import Data
 from reparam.data.frame import as_categories, from_columns
-from reparam.data.table import Column, Place, TableCodec, named
+from reparam.data.table import Column, Place, TableCodec, named, unnamed
 from reparam.errors import BadInputError
 
 __all__ = ["read_cells"]
@@ -24,7 +24,7 @@ def read_cells(path: Path, *, categorical: Sequence[str] = (), codec: TableCodec
 
     A column that holds nothing but numbers is one of numbers, a column without any is one of categories, in order of the alphabet.
     Empty cells, "?", "NA", "N/A", "NaN", "null" and "None", in whatever case, are missing. The first line is a header where
-    [`read_csv`][reparam.data.comma.read_csv] takes it for one.
+    [`read_csv`][reparam.data.comma.read_csv] takes it for one; without, the columns are called x0, x1, ....
 
     Args:
         path: the file.
@@ -43,7 +43,7 @@ def read_cells(path: Path, *, categorical: Sequence[str] = (), codec: TableCodec
     for line, row in records(path, title):
         if not names:
             header = is_header(row)
-            names = [cell.strip() for cell in row] if header else [str(i + 1) for i in range(len(row))]
+            names = [cell.strip() for cell in row] if header else unnamed(len(row))
             check_names(names, title)
             if header:
                 continue

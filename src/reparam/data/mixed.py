@@ -14,7 +14,7 @@ from reparam.data.cells import read_cells
 from reparam.data.dataset import Data, Part
 from reparam.data.frame import as_categories, columns_of, from_columns
 from reparam.data.parquet import read_frame
-from reparam.data.table import Column, TableCodec
+from reparam.data.table import Column, TableCodec, unnamed
 from reparam.errors import BadInputError
 
 __all__ = ["as_table", "read_table"]
@@ -31,7 +31,7 @@ def read_table(
     """A table from a `.csv`, `.parquet`, `.npz` or `.npy` file, in which values may be missing: empty cells, nulls, NaN.
 
     Args:
-        path: the file; of arrays N x D, whose columns are called "1", "2", ..., with "label" for labels.
+        path: the file; of arrays N x D, whose columns are called x0, x1, ..., with "label" for labels.
         array: the array of a `.npz`, when its names do not tell.
         label: the array of a `.npz` with labels.
         categorical: columns of numbers that are names of categories.
@@ -86,7 +86,7 @@ def _columns(part: Part, label: str) -> dict[str, Column]:
     x, title = part.x, part.title
     if x.dtype.kind not in "biuf" or x.ndim != 2 or 0 in x.shape:
         raise BadInputError(f"{title} has shape {x.shape} and dtype {x.dtype}: N x D real numbers make a table")
-    found = {name: Column(x[:, i].astype(np.float64)) for i, name in enumerate(part.columns or map(str, range(1, x.shape[1] + 1)))}
+    found = {name: Column(x[:, i].astype(np.float64)) for i, name in enumerate(part.columns or unnamed(x.shape[1]))}
     for i, name in enumerate(part.responses or ()):
         found[name] = Column(np.asarray(part.response).reshape(len(x), -1)[:, i].astype(np.float64))
     if part.y is not None:

@@ -16,7 +16,7 @@ from reparam.data.check import check_room
 from reparam.data.dataset import LARGEST, Array
 from reparam.errors import BadInputError
 
-__all__ = ["Column", "Place", "TableCodec", "learned", "named", "row_number"]
+__all__ = ["Column", "Place", "TableCodec", "learned", "named", "row_number", "unnamed"]
 
 # Where the i-th row is, for messages: "row 7", "line 9".
 Place: TypeAlias = Callable[[int], str]
@@ -227,6 +227,11 @@ def learned(found: Mapping[str, Column], *, title: str = "the table", place: Pla
 def named(value: float) -> str:
     """A number as the name of a category: the same however it was written, as 3, 3.0 or 3e0."""
     return f"{value + 0.0:.0f}" if abs(value) < _EXACT and value == round(value) else f"{value:.9g}"
+
+
+def unnamed(count: int) -> list[str]:
+    """What columns are called that have no names: as functions call their arguments, and as no number in a row."""
+    return [f"x{i}" for i in range(count)]
 
 
 def row_number(row: int) -> str:
