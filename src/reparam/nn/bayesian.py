@@ -18,6 +18,7 @@ from reparam.nn.flipout import Forward, NoisyLayer, Route, data_count, layers, r
 from reparam.nn.weight_prior import WeightPrior, divergence, fan_in
 from reparam.noise import Source
 from reparam.paths import rsample
+from reparam.paths.path import bounds, support_of
 
 __all__ = ["Bayesian", "bayesianize"]
 
@@ -185,7 +186,9 @@ class Bayesian(nn.Module):
             TypeError: when the prior is no distribution of reals.
             ValueError: when its shape does not fit the weights.
         """
-        return torch.stack([divergence(q, self._prior(name, q), source) for name, q in self.posterior().items()]).sum()
+        log_scale = dict(self.log_scale.named_parameters())
+        terms = [divergence(q, log_scale[name], self._prior(name, q), source) for name, q in self.posterior().items()]
+        return torch.stack(terms).sum()
 
     def elbo(self, log_likelihood: Tensor, source: Source | None = None) -> Tensor:
         """The evidence lower bound per datum, `mean of log p(y_i | x_i, w) - KL(q ‖ prior) / num_data`, to be maximised, in nats.
@@ -224,7 +227,12 @@ class Bayesian(nn.Module):
         prior = self.prior if isinstance(self.prior, Distribution) else self.prior(name, q)
         if not isinstance(prior, Distribution) or prior.event_shape:
             raise TypeError(f"the prior of {name} is {prior!r}: give a univariate distribution")
-        if prior.batch_shape and torch.broadcast_shapes(prior.batch_shape, q.batch_shape) != q.batch_shape:
+        support = support_of(prior)
+        if support is not None and (support.is_discrete or bounds(support) != (None, None)):
+            raise ValueError(
+                f"the prior of {name} is {prior!r}: its support must be all reals, as weights are drawn from normal laws"
+            )
+        if prior.batch_shape and not _broadcasts(prior.batch_shape, q.batch_shape):
             raise ValueError(
                 f"the prior of {name} has batch shape {tuple(prior.batch_shape)}: it must broadcast to {tuple(q.batch_shape)}"
             )
@@ -247,6 +255,10 @@ class _Scales(nn.Module):
 
     def __repr__(self) -> str:
         return f"{sum(1 for _ in self.parameters())} tensors"
+
+
+def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
+    return len(shape) <= len(to) and all(m in (1, n) for m, n in zip(reversed(shape), reversed(to), strict=False))
 
 
 def _drawn(module: nn.Module, fixed: Sequence[str]) -> Iterator[tuple[str, nn.Parameter]]:

@@ -68,6 +68,11 @@ class NoisyLayer:
         name: of the layer in the network.
         layer: one of those that `layers` finds.
 
+    Attributes:
+        parameters: the names in the network of the weight and the bias, by their names in the layer.
+        route: how it is drawn.
+        now: the forward that goes on, if any.
+
     Source: Kingma et al., arXiv:1506.02557; Wen et al., arXiv:1803.04386.
     """
 
@@ -78,21 +83,16 @@ class NoisyLayer:
         self._bare = copy.deepcopy(layer).to("meta")
         for hooks in (self._bare._forward_hooks, self._bare._forward_pre_hooks):
             hooks.clear()
+        self.parameters = {short: f"{name}.{short}" if name else short for short, _ in layer.named_parameters()}
         layer.register_forward_hook(self, prepend=True, with_kwargs=True)
 
-    @property
-    def parameters(self) -> dict[str, str]:
-        """The names in the network of the weight and the bias of the layer, by their names in the layer."""
-        return {name: f"{self.name}.{name}" if self.name else name for name, _ in self._bare.named_parameters()}
-
     def apply(self, weights: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-        """What the layer gives with these weights; one that is missing is zero."""
-        zeros = {
-            name: torch.zeros(value.shape, dtype=args[0].dtype, device=args[0].device)
-            for name, value in self._bare.named_parameters()
-            if name not in weights
-        }
-        made: Tensor = functional_call(self._bare, {**weights, **zeros}, args, dict(kwargs))
+        """What the layer gives with these weights; a bias that is missing is zero."""
+        if type(self._bare) is nn.Linear:
+            return nn.functional.linear(args[0], weights["weight"], weights.get("bias"))
+        if "bias" in self.parameters and "bias" not in weights:
+            weights = {**weights, "bias": weights["weight"].new_zeros(self._bare.get_parameter("bias").shape)}
+        made: Tensor = functional_call(self._bare, dict(weights), args, dict(kwargs), tie_weights=False)
         return made
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
@@ -114,7 +114,11 @@ class NoisyLayer:
         return self._flipout(now, scale, args, kwargs, output, -1 if isinstance(layer, nn.Linear) else 1)
 
     def _local(self, now: Forward, scale: Mapping[str, Tensor], x: Tensor, output: Tensor) -> Tensor:
-        variance = self.apply({name: s.square() for name, s in scale.items()}, (x.square(),), {})
+        # Squares of small scales are below what half precision holds.
+        dtype = torch.promote_types(scale["weight"].dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            squares = {name: s.to(dtype).square() for name, s in scale.items()}
+            variance = self.apply(squares, (x.to(dtype).square(),), {})
         # The root has an infinite slope at zero, where an input is zero throughout.
         return normal_by_row(output, variance.clamp(min=torch.finfo(variance.dtype).tiny).sqrt(), now.source)
 
@@ -184,8 +188,6 @@ def routes(
     # In torch's sequence layers that say otherwise, the first dimension is time.
     if any(getattr(m, "batch_first", True) is False for m in module.modules()):
         data = None
-    values = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
-    values |= {name: b.detach().clone() for name, b in module.named_buffers()}
 
     def watch(name: str) -> Any:
         def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
@@ -198,7 +200,9 @@ def routes(
 
     handles = [module.get_submodule(name).register_forward_hook(watch(name), prepend=True, with_kwargs=True) for name in noisy]
     try:
-        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(_devices(values)):
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(_devices(module)):
+            values = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
+            values |= {name: b.detach().clone() for name, b in module.named_buffers()}
             given, named = tree_map(_copy, (args, dict(kwargs)))
             outputs = [out.sum() for out in _tensors(functional_call(module, values, given, named)) if out.requires_grad]
             own = dict(module.named_parameters())
@@ -265,5 +269,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(list(vars(leaf).values()))
 
 
-def _devices(values: Mapping[str, Tensor]) -> list[torch.device]:
-    return sorted({v.device for v in values.values() if v.device.type == "cuda"}, key=str)
+def _devices(module: nn.Module) -> list[torch.device]:
+    return sorted({p.device for p in module.parameters() if p.device.type == "cuda"}, key=str)
