@@ -308,7 +308,8 @@ def constrain(u: Tensor, support: Constraint, event: torch.Size) -> tuple[Tensor
     z, total = u.reshape(batch + transform.inverse_shape(event)), u.new_zeros(batch)
     for each in steps([transform]):
         y = step(each, z)
-        total = total + log_abs_det(each, z, y).flatten(len(batch)).sum(-1) if event else total + log_abs_det(each, z, y)
+        log_det = log_abs_det(each, z, y)
+        total = total + (log_det.flatten(len(batch)).sum(-1) if log_det.dim() > len(batch) else log_det)
         z = y
     return z, total
 
