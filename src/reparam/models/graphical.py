@@ -17,12 +17,17 @@ from reparam.errors import BadInputError
 from reparam.estimators import Pathwise, choose
 from reparam.estimators.graph import Sampler, run
 from reparam.estimators.support import support_size
-from reparam.models.graphical_columns import Columns, columns_of
+from reparam.models import graphical_query as query_of
+from reparam.models.graphical_columns import Columns, as_data, columns_of
 from reparam.models.graphical_config import Config, Sampling
 from reparam.models.graphical_density import Joint
+from reparam.models.graphical_evaluation import Evaluation, evaluate
+from reparam.models.graphical_evidence import LogEvidence, log_evidence
 from reparam.models.graphical_guide import Draw, Draws, Guide, make_guide
 from reparam.models.graphical_node import Latent, Node, ordered, select
 from reparam.models.graphical_plan import Plan, make_plan
+from reparam.models.graphical_posterior import Posterior
+from reparam.models.graphical_query import Query
 from reparam.models.graphical_rows import Given, Rows, joint, rows_of_table
 from reparam.noise import Source
 from reparam.paths import sample
@@ -79,16 +84,17 @@ class Graphical(nn.Module):
     fingerprint: Tensor
     columns: Columns
     guide: Guide | None
-    rows: Batch | None
+    rows: tuple[Tensor, Tensor] | None = None  # the training rows
+    done: frozenset[str] = frozenset()  # nodes that `do` has set
 
     def __init__(self, nodes: Iterable[Node], config: Config | None = None, data: Any = None) -> None:
         super().__init__()
         self.config = config or Config()
         self.nodes = ordered(nodes)
         modules = {name: node.law for name, node in self.nodes.items() if isinstance(node.law, nn.Module)}
-        self.laws = nn.ModuleDict({name.replace(".", "/"): law for name, law in modules.items()})
+        self.laws = nn.ModuleDict({f"p({name.replace('.', '/')})": law for name, law in modules.items()})
         self.columns = Columns(self.nodes, (), {})
-        self.guide, self.rows, self.size = None, None, 0
+        self.guide, self.size = None, 0
         self._plan: Plan | None = None
         if data is not None:
             self.observe(data)
@@ -100,21 +106,22 @@ class Graphical(nn.Module):
         Raises:
             BadInputError: for a graph that is not known or does not fit the columns.
         """
-        from reparam.models.graphical_examples import find_graph
+        from reparam.models.graphical_examples import Table, find_graph
 
         names, categories = columns_of(data)
-        name, nodes = find_graph(config, data.name, names, categories)
-        return cls(nodes, replace(config, graph=name), data)
+        name, nodes = find_graph(config, data.name, Table.of(names, categories, data.x))
+        hide = (("species",) if name == "iris" else ()) if config.hide is None else config.hide
+        return cls(nodes, replace(config, graph=name, hide=hide), data)
 
     @classmethod
     def from_record(cls, config: Config, data: Mapping[str, Any]) -> Graphical:
         """The model that `for_data` made, but for its weights, from what a run remembers of its data."""
-        from reparam.models.graphical_examples import given_graph
+        from reparam.models.graphical_examples import Table, given_graph
 
         codec = data.get("codec") or {}
         names = tuple(data.get("columns") or (f"x{i}" for i in range(data["shape"][0])))
         categories = {name: tuple(known) for name, known in codec.get("categories", {}).items()}
-        made = cls(given_graph(config, names, categories), config)
+        made = cls(given_graph(config, Table.of(names, categories)), config)
         made._build(names, categories, frozenset(codec.get("gaps", ())), int(data["sizes"]["train"]), None)
         return made
 
@@ -131,6 +138,8 @@ class Graphical(nn.Module):
         Raises:
             BadInputError: for data that do not fit the nodes, naming the node or column.
         """
+        if self.done:
+            raise BadInputError("do(...) is for questions, not for fitting: observe with the model that it was called on")
         rows = as_data(data)
         names, categories = columns_of(rows)
         x = rows.x.to(torch.get_default_dtype())
@@ -138,7 +147,8 @@ class Graphical(nn.Module):
         self._build(names, categories, frozenset(missing | set(getattr(rows.codec, "gaps", ()))), len(x), x)
         self.known_rows.copy_(torch.arange(len(x)) if rows.rows is None else rows.rows)
         self.fingerprint.copy_(_fingerprint(x))
-        self.rows = everything = self.inputs(rows)
+        everything = self.inputs(rows)
+        self.rows = (everything[0], everything[1])
         if self.guide is not None and self.guide.startable:
             self.guide.start_at(lambda values: self._log_joint(everything, values))
         return self
@@ -166,14 +176,13 @@ class Graphical(nn.Module):
     def inputs(self, data: Any) -> Batch:
         """What `loss` takes of data: rows N x D with gaps, and the place of each among the rows that were observed, or -1.
 
+        Where columns are hidden, the rows as they are come as a third tensor, for `evaluate`.
+
         Raises:
-            BadInputError: for other columns than those of the model.
+            BadInputError: for other columns or categories than those of the model.
         """
-        rows = as_data(data)
-        names, _ = columns_of(rows)
         self.plan()
-        if names != self.columns.names:
-            raise BadInputError(f"the data have the columns {', '.join(names)}, the model {', '.join(self.columns.names)}")
+        rows = as_data(data, self.columns)
         x = rows.x.to(self.columns.shift)
         if rows.rows is None:
             same = len(x) == self.size and bool(_fingerprint(x) == self.fingerprint)
@@ -181,7 +190,8 @@ class Graphical(nn.Module):
         else:
             places = {row: place for place, row in enumerate(self.known_rows.tolist())}
             index = torch.tensor([places.get(row, -1) for row in rows.rows.tolist()], dtype=torch.int64)
-        return self._hidden(x, index), index.to(x.device)
+        shown = (self._hidden(x, index), index.to(x.device))
+        return (*shown, x) if self.config.hide else shown
 
     def read(self, given: Mapping[str, Any]) -> Batch:
         """New rows of which these values are observed and no others, as `loss` takes them.
@@ -243,10 +253,7 @@ class Graphical(nn.Module):
         """
         rows, seen, index = self._rows(batch)
 
-        def draw(name: str, law: Distribution) -> Tensor:
-            return sample(law, (n,) if len(law.batch_shape) == 1 else (), source=source)
-
-        return self._drawn(draw, rows, seen, index)
+        return self._drawn(_drawer(n, source), rows, seen, index)
 
     def joint(self, batch: Batch, latents: Mapping[str, Tensor], source: Source | None = None) -> Joint:
         """The terms of log p of rows, at values of latents, all values of discrete latents at once.
@@ -266,6 +273,88 @@ class Graphical(nn.Module):
                 raise BadInputError(f"{name!r} is no node: they are {', '.join(self.nodes)}")
         rows, _, _ = self._rows(batch)
         return joint(self.nodes, rows, Given(latents, self._front(latents)), self._enumerable, source)
+
+    @torch.no_grad()
+    def log_weights(self, n: int, batch: Batch, source: Source | None = None) -> Tensor:
+        """How probable rows are at `n` draws of the guide, log p(row, z_i | s_i) - log q(z_i | row, s_i): n + (B,).
+
+        The mean of their exponentials estimates p(row | training data). Discrete latents are summed out; latents of rows that the
+        guide has in a table are drawn from their laws, as those of new rows are.
+        """
+        rows, seen, index = self._rows(batch)
+        if self.guide is not None and not self.guide.amortised:
+            index = torch.full_like(index, -1)
+        drawn = self._drawn(_drawer(n, source), rows, seen, index)
+        log_p = self._joint(rows, index, drawn, torch.Size([n]), source).rows()
+        return (log_p - drawn.log_q_rows).expand(n, rows.size)
+
+    @torch.no_grad()
+    def describe(self, inputs: Batch, source: Source | None = None, *, n: int = 100) -> dict[str, Tensor]:
+        """What is not observed of rows: probabilities N x S of discrete latents that are summed out, means N + event of others.
+
+        Args:
+            inputs: as `inputs` gives them.
+            source: of the noise.
+            n: draws of the guide.
+
+        Raises:
+            BadInputError: for rows that a guide which is a table has no entries for.
+        """
+        rows, seen, index = self._rows(inputs)
+        local = [latent.name for latent in self.plan().latents if not latent.shared]
+        if local and self.guide is not None and not self.guide.amortised and bool((index < 0).any()):
+            raise BadInputError(
+                f"the guide has a table of {', '.join(local)} of the training rows, and these rows are others: ask "
+                "model.posterior(query, evidence), or train with amortised=True"
+            )
+        drawn = self._drawn(_drawer(n, source), rows, seen, index)
+        made = self._joint(rows, index, drawn, torch.Size([n]), source)
+        found = {name: made.posterior(name).expand(n, rows.size, -1).mean(0) for name in made.places}
+        return found | {name: made.values[name].float().mean(0) for name in local if name in made.values}
+
+    @torch.no_grad()
+    def evaluate(self, inputs: Batch, *, k: int, source: Source | None = None, batch_size: int = 128) -> Evaluation:
+        """How probable the model finds rows, by `k` draws of the latents, and how well it finds what is hidden of them.
+
+        Raises:
+            BadInputError: for no rows.
+        """
+        return evaluate(self, inputs, k=k, source=source, batch_size=batch_size)
+
+    def posterior(
+        self, query: Query = None, evidence: Mapping[str, Any] | None = None, *, n: int = 1000, source: Source | None = None
+    ) -> Posterior:
+        """What is known of nodes given the training data, or of new rows given evidence.
+
+        See [`posterior`][reparam.models.graphical_query.posterior].
+        """
+        return query_of.posterior(self, query, evidence, n=n, source=source)
+
+    def do(self, values: Mapping[str, Any]) -> Graphical:
+        """The model in which nodes are set, cut from their parents; see [`do`][reparam.models.graphical_query.do]."""
+        return query_of.do(self, values)
+
+    def simulate(
+        self, n: int, *, prior: bool = False, given: Mapping[str, Any] | None = None, source: Source | None = None
+    ) -> dict[str, Tensor]:
+        """`n` new rows, all nodes of them; see [`simulate`][reparam.models.graphical_query.simulate]."""
+        return query_of.simulate(self, n, prior=prior, given=given, source=source)
+
+    @torch.no_grad()
+    def sample(self, n: int, source: Source | None = None, *, prior: bool = False) -> Tensor:
+        """`n` new rows of the table, n x D: from the posterior predictive law, or the prior one."""
+        return query_of.table_of(self, query_of.simulate(self, n, prior=prior, source=source))
+
+    def impute(self, x: Tensor, known: Tensor, source: Source | None = None) -> Tensor:
+        """Rows x, N x D, with what is not known of them, N x D, drawn given the rest of the row.
+
+        See [`impute`][reparam.models.graphical_query.impute].
+        """
+        return query_of.impute(self, x, known, source)
+
+    def log_evidence(self, n: int = 1000, *, source: Source | None = None) -> LogEvidence:
+        """The log of p(training data); see [`log_evidence`][reparam.models.graphical_evidence.log_evidence]."""
+        return log_evidence(self, n, source=source)
 
     def extra_repr(self) -> str:
         return f"{', '.join(self.nodes)}; {self.size} rows"
@@ -355,25 +444,6 @@ class Graphical(nn.Module):
         return draw(name, law.expand(shape + law.batch_shape) if first else law)
 
 
-def as_data(data: Any) -> Data:
-    """A table from what a person has: a `Data`, a DataFrame, or a dictionary of columns.
-
-    Raises:
-        BadInputError: for what is none of these.
-
-    Example:
-        >>> from reparam.models.graphical import as_data
-        >>> as_data({"length": [1.5, None], "kind": ["cat", "dog"]}).x
-        tensor([[1.5000, 0.0000],
-                [   nan, 1.0000]])
-    """
-    if isinstance(data, Data):
-        return data
-    from reparam.data.frame import from_frame
-
-    return from_frame(data)
-
-
 def fit(
     model: Graphical,
     data: Any = None,
@@ -419,6 +489,11 @@ def fit(
         history.append(value)
     model.eval()
     return history
+
+
+def _drawer(n: int, source: Source | None) -> Draw:
+    """A guide's sampler: n rows of each law, none of one that depends on rows already."""
+    return lambda name, law: sample(law, (n,) if len(law.batch_shape) == 1 else (), source=source)
 
 
 def _direct(latent: Latent) -> bool:

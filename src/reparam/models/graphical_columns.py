@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from reparam.data import Data
+from reparam.data.frame import from_frame
+from reparam.data.table import TableCodec
 from reparam.errors import BadInputError
 from reparam.models.graphical_node import Node
 
-__all__ = ["Columns", "columns_of"]
+__all__ = ["Columns", "as_data", "columns_of"]
 
 
 class Columns(nn.Module):
@@ -156,3 +158,33 @@ def columns_of(data: Data) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]
     names = data.columns or tuple(f"x{i}" for i in range(data.x.shape[1]))
     categories: Mapping[str, Sequence[str]] = getattr(data.codec, "categories", {})
     return names, {name: tuple(known) for name, known in categories.items()}
+
+
+def as_data(data: Any, like: Columns | None = None) -> Data:
+    """A table from what a person has: a `Data`, a DataFrame, or a dictionary of columns.
+
+    Args:
+        data: it.
+        like: the columns of a model that has seen data: others are refused, and categories have the same places.
+
+    Raises:
+        BadInputError: for what is none of these, or of other columns or categories.
+
+    Example:
+        >>> from reparam.models.graphical_columns import as_data
+        >>> as_data({"length": [1.5, None], "kind": ["cat", "dog"]}).x
+        tensor([[1.5000, 0.0000],
+                [   nan, 1.0000]])
+    """
+    if not isinstance(data, Data):
+        return from_frame(data, codec=None if like is None else TableCodec(like.names, like.categories))
+    names, categories = columns_of(data)
+    if like is not None and names != like.names:
+        raise BadInputError(f"{data.name} has the columns {', '.join(names)}, the model {', '.join(like.names)}")
+    for name in categories if like is not None else ():
+        if categories[name] != like.categories.get(name):  # type: ignore[union-attr]
+            raise BadInputError(
+                f"{data.name} has other categories in column {name!r} than the model, {', '.join(categories[name])}: read it with "
+                "the codec of the model's data, or give a DataFrame"
+            )
+    return data

@@ -50,9 +50,9 @@ class Config:
             object.__setattr__(self, "hide", (self.hide,) if isinstance(self.hide, str) else tuple(self.hide))
         if self.guide not in (known := ("mean_field", "full_rank", "flow")):
             raise BadInputError(f"guide={self.guide!r}: give one of {', '.join(known)}")
-        for name in ("classes", "samples", "enumerate", "transforms"):
-            if getattr(self, name) < 1:
-                raise BadInputError(f"{name}={getattr(self, name)}: give at least 1")
+        for name, least in {"classes": 2, "samples": 1, "enumerate": 1, "transforms": 1}.items():
+            if getattr(self, name) < least:
+                raise BadInputError(f"{name}={getattr(self, name)}: give at least {least}")
         if not 0 <= self.shown <= 1:
             raise BadInputError(f"shown={self.shown}: give a share of the rows, from 0 to 1")
         if self.bins < 2 or min(self.hidden, default=1) < 1:

@@ -177,6 +177,11 @@ class Joint:
         """The log of p(shared), rows + (1,)."""
         return sum_out(list(self.shared_terms.values()), len(self.places))
 
+    def posterior(self, name: str) -> Tensor:
+        """P(node = value | all else that is given) of an enumerated node: rows + (B, S), in the order of its support."""
+        log_p = sum_out(self._factors(), len(self.places), keep=(self.places[name],))
+        return log_p.movedim(0, -1).softmax(-1)
+
     def _factors(self) -> list[Tensor]:
         return [*self.terms.values(), *self.corrections]
 

@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 
+from torch import Tensor
 from torch.distributions import HalfCauchy, Normal
 
 from reparam.errors import BadInputError
 from reparam.models.graphical_config import Config
+from reparam.models.graphical_laws import CategoricalTable, LinearNormal
 from reparam.models.graphical_node import Node
 from reparam.named import call, find
 
-__all__ = ["GRAPHS", "eight_schools", "find_graph", "given_graph", "name_graph"]
+__all__ = ["GRAPHS", "Table", "eight_schools", "find_graph", "given_graph", "name_graph"]
 
-#: From the settings, the names of the columns and the categories of some of them to the nodes.
-Graph = Callable[[Config, Sequence[str], Mapping[str, Sequence[str]]], list[Node]]
+
+@dataclass(frozen=True)
+class Table:
+    """What graphs are made from: the columns of a table, and where their values lie.
+
+    Attributes:
+        names: of the columns.
+        categories: how many values each column of categories has.
+        units: the mean and the standard deviation of each column of numbers; (0, 1) where the weights come from a file.
+    """
+
+    names: Sequence[str]
+    categories: Mapping[str, int]
+    units: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, names: Sequence[str], categories: Mapping[str, Sequence[str]], x: Tensor | None = None) -> Table:
+        """The table of columns, with units from rows N x D with gaps, where they are there."""
+        units = dict.fromkeys(names, (0.0, 1.0))
+        for i, name in enumerate(names if x is not None else ()):
+            known = x[:, i][~x[:, i].isnan()].double()  # type: ignore[index]
+            if len(known) and known.std(correction=0) > 0:
+                units[name] = (known.mean().item(), known.std(correction=0).item())
+        return cls(tuple(names), {name: len(known) for name, known in categories.items()}, units)
+
+    def real(self, name: str, *reals: str, given: str | None = None, classes: int = 0) -> Node:
+        """A column of numbers: normal, linear in others, for each class of a discrete node."""
+        loc, scale = self.units[name]
+        parents = reals if given is None else (given, *reals)
+        return Node(name, LinearNormal(len(reals), (classes,) if given else (), loc=loc, scale=scale), parents=parents)
+
+
+#: From the settings and the columns to the nodes.
+Graph = Callable[[Config, Table], list[Node]]
 
 # What the user has named in this process. A name in a file alone never imports anything.
 _OWN: dict[str, Callable[[], list[Node]]] = {}
@@ -41,13 +76,54 @@ def eight_schools() -> list[Node]:
     ]
 
 
+def iris(table: Table) -> list[Node]:
+    """Four measures of flowers of three species: each linear in one that comes before it, for each species.
+
+    Source: Anderson, "The species problem in Iris" (1936); Lauritzen and Wermuth (1989) for mixed graphs.
+    """
+    for name in ("species", *_IRIS):
+        if name not in table.names:
+            raise BadInputError(f"the graph iris has a column {name}, the data have {', '.join(table.names)}: take --graph mixture")
+    k = table.categories.get("species", 0)
+    if k < 2:
+        raise BadInputError("the graph iris takes the column species as names of categories: --categorical species")
+    return [
+        Node("species", CategoricalTable(k)),
+        table.real("petal_length", given="species", classes=k),
+        table.real("petal_width", "petal_length", given="species", classes=k),
+        table.real("sepal_length", "petal_length", given="species", classes=k),
+        table.real("sepal_width", "sepal_length", given="species", classes=k),
+    ]
+
+
+def mixture(config: Config, table: Table) -> list[Node]:
+    """Latent classes that make the columns independent of each other: numbers are normal, categories have a table.
+
+    Source: Lazarsfeld and Henry, "Latent structure analysis" (1968).
+    """
+    k = config.classes
+    latent = "class" if "class" not in table.names else "latent class"
+    nodes = [Node(latent, CategoricalTable(k))]
+    for name in table.names:
+        size = table.categories.get(name)
+        if size is None:
+            nodes.append(table.real(name, given=latent, classes=k))
+        elif size > 1:
+            nodes.append(Node(name, CategoricalTable(size, (k,)), parents=(latent,)))
+    return nodes
+
+
+_IRIS = ("petal_length", "petal_width", "sepal_length", "sepal_width")
+
 #: The graphs, by their name on the command line.
-GRAPHS: dict[str, Graph] = {"eight_schools": lambda config, columns, categories: eight_schools()}
+GRAPHS: dict[str, Graph] = {
+    "eight_schools": lambda config, table: eight_schools(),
+    "iris": lambda config, table: iris(table),
+    "mixture": mixture,
+}
 
 
-def find_graph(
-    config: Config, data: str, columns: Sequence[str], categories: Mapping[str, Sequence[str]]
-) -> tuple[str, list[Node]]:
+def find_graph(config: Config, data: str, table: Table) -> tuple[str, list[Node]]:
     """The graph that the settings name, or that goes with data of a name, and its nodes.
 
     The module of the user's `MODULE:FUNCTION` is imported from the current folder or from where Python looks: only because the
@@ -69,10 +145,10 @@ def find_graph(
         raise BadInputError(
             f"there is no graph {name}: {hint}give one of {', '.join(GRAPHS)}, or MODULE:FUNCTION of your own, which returns nodes"
         )
-    return name, GRAPHS[name](config, columns, categories)
+    return name, GRAPHS[name](config, table)
 
 
-def given_graph(config: Config, columns: Sequence[str], categories: Mapping[str, Sequence[str]]) -> list[Node]:
+def given_graph(config: Config, table: Table) -> list[Node]:
     """The nodes of a graph that a file names: a standard one, or one that the user has named in this process.
 
     Raises:
@@ -82,7 +158,7 @@ def given_graph(config: Config, columns: Sequence[str], categories: Mapping[str,
     if name in _OWN:
         return list(_OWN[name]())
     if name in GRAPHS:
-        return GRAPHS[name](config, columns, categories)
+        return GRAPHS[name](config, table)
     raise BadInputError(
         f"the model has the graph {name}, and files import nothing: call reparam.models.graphical_examples.name_graph({name!r})"
     )

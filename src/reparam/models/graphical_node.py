@@ -37,7 +37,7 @@ class Node:
         law: a function or module of the values of the parents. It returns a `torch.distributions.Distribution` or, for a
             node that is a function of its parents, a tensor. None: the node is given, by a column without gaps.
         parents: their names, in the order in which `law` takes them; by default the names of its parameters. Parameters with a
-            default are not parents unless nodes have their names.
+            default are not parents unless nodes have their names; of a law that takes any number (*), none is one by default.
         shared: one value for all rows, and not one for each.
         estimator: of the gradient, where the node is latent and sampled; by default what `rp.choose` picks. A discrete node that
             is given one is sampled, where it would otherwise be summed out.
@@ -184,9 +184,8 @@ def _parents(node: Node, names: Sequence[str]) -> tuple[str, ...]:
             parameters = inspect.signature(function).parameters.values()
         except (TypeError, ValueError):
             raise BadInputError(f"node {node.name!r}: what its law takes cannot be read: name its parents=(...)") from None
-        if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
-            raise BadInputError(f"node {node.name!r}: its law takes any number of parents (*): name them, parents=(...)")
-        wanted = [parameter for parameter in parameters if parameter.default is parameter.empty or parameter.name in names]
+        named = [each for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+        wanted = [parameter for parameter in named if parameter.default is parameter.empty or parameter.name in names]
         if any(parameter.kind is parameter.KEYWORD_ONLY for parameter in wanted):
             raise BadInputError(f"node {node.name!r}: its law takes parents by keyword only: take them by position")
         found = tuple(parameter.name for parameter in wanted)

@@ -125,7 +125,7 @@ class _Pass:
             value = self.given.values[name]
             if name in self.given.known:
                 known = self.given.known[name]
-                self.drawn[name] = missing & ~known
+                self.drawn[name] = ~known
                 value = _where(known, value, self.draw(law), law)
         elif bool(missing.any()):
             value, self.drawn[name] = self.draw(law), missing
