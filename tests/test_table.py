@@ -1,12 +1,15 @@
 """Tables of numbers and categories, with gaps: the same from a frame, csv, parquet and arrays; and what is wrong by its place."""
 
 import datetime
+import decimal
 import json
 import re
 import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -394,6 +397,28 @@ def test_no_room(tmp_path, monkeypatch):
     monkeypatch.setattr(check, "memory", lambda: 500)
     refused("GiB of memory", path)
     refused("GiB of memory", tmp_path / "set.parquet")
+
+
+def test_types_of_parquet(tmp_path):
+    path = tmp_path / "set.parquet"
+    day, many = datetime.date(2020, 1, 1), pa.array([1, 2, None])
+    for column, wanted in (
+        (pa.array([decimal.Decimal("1.5"), None, decimal.Decimal(2)]), [1.5, NAN, 2]),
+        (pa.array(["x", None, "a"], pa.string_view()), [1, NAN, 0]),
+        (pa.array(["x", None, "a"]).dictionary_encode(), [0, NAN, 1]),  # which has an order of its own
+        (pa.array([1.5, None, NAN]), [1.5, NAN, NAN]),
+    ):
+        pq.write_table(pa.table({"a": column, "b": many}), path)
+        assert same(load(path, gaps="keep").x[:, 0], wanted)
+    for column, message in (
+        (pa.nulls(3), "column 'a' has nothing in it"),
+        (pa.array([day, None, day]), "column 'a' has dtype date32"),
+        (pa.array([[1], [2], [3]]), "column 'a' has dtype list"),
+        (pa.array([b"x", b"y", None]), "column 'a' has dtype binary"),
+        (pa.array([1.0, None, np.inf]), "row 3, column 'a': inf is not a finite"),
+    ):
+        pq.write_table(pa.table({"a": column, "b": many}), path)
+        refused(message, path)
 
 
 def test_damaged_parquet(tmp_path):

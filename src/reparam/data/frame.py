@@ -161,6 +161,8 @@ def _column(series: Any, where: str) -> Column:
     if isinstance(kind, pd.CategoricalDtype):
         names = [_text(category, where) for category in kind.categories]
         return Column(_objects([None if code < 0 else names[code] for code in series.cat.codes]), tuple(names) or None)
+    if bool(series.isna().all()):
+        return Column(np.full(len(series), np.nan))
     if types.is_bool_dtype(kind):
         return Column(_objects([None if pd.isna(value) else str(bool(value)) for value in series]), ("False", "True"))
     if types.is_complex_dtype(kind) or isinstance(kind, pd.SparseDtype):

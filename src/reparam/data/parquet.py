@@ -63,7 +63,8 @@ def read_frame(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     def kind(found: Any) -> Any:
-        return None if pa.types.is_dictionary(found) else pd.ArrowDtype(found)  # those are pandas' own categoricals
+        own = pa.types.is_dictionary(found) or pa.types.is_string_view(found)  # pandas' categoricals and texts
+        return None if own else pd.ArrowDtype(found)
 
     title = repr(str(path))
     try:
