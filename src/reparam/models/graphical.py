@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,23 +13,22 @@ from torch.distributions import Distribution
 
 from reparam.data import Data
 from reparam.errors import BadInputError
-from reparam.estimators import Pathwise, choose
-from reparam.estimators.graph import Sampler, run
 from reparam.estimators.support import support_size
 from reparam.models import graphical_query as query_of
+from reparam.models.graphical_bound import Seen, bound, drawer, draws_of, joint_of
 from reparam.models.graphical_columns import Columns, as_data, columns_of
 from reparam.models.graphical_config import Config, Sampling
 from reparam.models.graphical_density import Joint
-from reparam.models.graphical_evaluation import Evaluation, evaluate
+from reparam.models.graphical_evaluation import Evaluation, describe, evaluate
 from reparam.models.graphical_evidence import LogEvidence, log_evidence
-from reparam.models.graphical_guide import Draw, Draws, Guide, make_guide
-from reparam.models.graphical_node import Latent, Node, ordered, select
+from reparam.models.graphical_fit import fit
+from reparam.models.graphical_guide import Draws, Guide, make_guide
+from reparam.models.graphical_node import Node, ordered, select
 from reparam.models.graphical_plan import Plan, make_plan
 from reparam.models.graphical_posterior import Posterior
 from reparam.models.graphical_query import Query
-from reparam.models.graphical_rows import Given, Rows, joint, rows_of_table
+from reparam.models.graphical_rows import Given, joint, rows_of_table
 from reparam.noise import Source
-from reparam.paths import sample
 from reparam.paths.path import is_discrete
 from reparam.training import Batch, Loss, Monitor
 
@@ -218,30 +216,7 @@ class Graphical(nn.Module):
         Raises:
             BadInputError: for a law that fails, or a value outside of its support, naming the node.
         """
-        rows, seen, index = self._rows(batch)
-        shape = torch.Size([self.config.samples])
-        entropy = torch.zeros(())
-
-        def cost(draw: Sampler) -> Tensor:
-            nonlocal entropy
-            drawn = self._drawn(lambda name, law: self._sampled(draw, name, law, shape, source), rows, seen, index)
-            log_q = drawn.log_q_rows + drawn.log_q_shared / self.size
-            made = self._joint(rows, index, drawn, shape, source)
-            log_p = made.rows() + made.shared() / self.size
-            full = torch.broadcast_shapes(log_p.shape, log_q.shape, (*shape, rows.size))
-            entropy = -log_q.detach().expand(full)
-            return (log_q - log_p).expand(full)
-
-        alone = {latent.name: latent.estimator for latent in self.plan().latents if latent.estimator and not _direct(latent)}
-        draws = {name: self.nodes[name].rows for name in alone}
-        nodes, value = run(cost, alone, draws, (*shape, rows.size), source)
-        for node in reversed(nodes.values()):
-            value = node.estimator.weigh(node.draw, value)
-            with torch.no_grad():
-                entropy = node.estimator.weigh(node.draw, entropy)
-        total = value.mean()
-        elbo, entropy = -total.detach(), entropy.mean()
-        return Loss(total, {"elbo": elbo, "log_joint": elbo - entropy, "entropy": entropy})
+        return bound(self, batch, source)
 
     @torch.no_grad()
     def draw_latents(self, n: int, batch: Batch, source: Source | None = None) -> Draws:
@@ -251,9 +226,7 @@ class Graphical(nn.Module):
             `values`: by name, n + (B,) + event, n + (1,) + event of shared ones; `log_q_shared`, n + (1,), and `log_q_rows`, of
             shape n + (B,).
         """
-        rows, seen, index = self._rows(batch)
-
-        return self._drawn(_drawer(n, source), rows, seen, index)
+        return draws_of(self, self.seen(batch), drawer(n, source))
 
     def joint(self, batch: Batch, latents: Mapping[str, Tensor], source: Source | None = None) -> Joint:
         """The terms of log p of rows, at values of latents, all values of discrete latents at once.
@@ -271,22 +244,7 @@ class Graphical(nn.Module):
         for name in latents:
             if name not in self.nodes:
                 raise BadInputError(f"{name!r} is no node: they are {', '.join(self.nodes)}")
-        rows, _, _ = self._rows(batch)
-        return joint(self.nodes, rows, Given(latents, self._front(latents)), self._enumerable, source)
-
-    @torch.no_grad()
-    def log_weights(self, n: int, batch: Batch, source: Source | None = None) -> Tensor:
-        """How probable rows are at `n` draws of the guide, log p(row, z_i | s_i) - log q(z_i | row, s_i): n + (B,).
-
-        The mean of their exponentials estimates p(row | training data). Discrete latents are summed out; latents of rows that the
-        guide has in a table are drawn from their laws, as those of new rows are.
-        """
-        rows, seen, index = self._rows(batch)
-        if self.guide is not None and not self.guide.amortised:
-            index = torch.full_like(index, -1)
-        drawn = self._drawn(_drawer(n, source), rows, seen, index)
-        log_p = self._joint(rows, index, drawn, torch.Size([n]), source).rows()
-        return (log_p - drawn.log_q_rows).expand(n, rows.size)
+        return joint(self.nodes, self.seen(batch).rows, Given(latents, self.front(latents)), self.enumerable, source)
 
     @torch.no_grad()
     def describe(self, inputs: Batch, source: Source | None = None, *, n: int = 100) -> dict[str, Tensor]:
@@ -300,17 +258,7 @@ class Graphical(nn.Module):
         Raises:
             BadInputError: for rows that a guide which is a table has no entries for.
         """
-        rows, seen, index = self._rows(inputs)
-        local = [latent.name for latent in self.plan().latents if not latent.shared]
-        if local and self.guide is not None and not self.guide.amortised and bool((index < 0).any()):
-            raise BadInputError(
-                f"the guide has a table of {', '.join(local)} of the training rows, and these rows are others: ask "
-                "model.posterior(query, evidence), or train with amortised=True"
-            )
-        drawn = self._drawn(_drawer(n, source), rows, seen, index)
-        made = self._joint(rows, index, drawn, torch.Size([n]), source)
-        found = {name: made.posterior(name).expand(n, rows.size, -1).mean(0) for name in made.places}
-        return found | {name: made.values[name].float().mean(0) for name in local if name in made.values}
+        return describe(self, inputs, source, n)
 
     @torch.no_grad()
     def evaluate(self, inputs: Batch, *, k: int, source: Source | None = None, batch_size: int = 128) -> Evaluation:
@@ -374,6 +322,8 @@ class Graphical(nn.Module):
         self._plan = plan = make_plan(self.nodes, self.columns, x, gaps, rows, self.config.enumerate)
         self.columns.integers |= {name for name, law in plan.laws.items() if is_discrete(law) and not _floats(law)}
         self.guide = make_guide(plan.latents, self.config, rows=rows, features=self.columns.features) if plan.latents else None
+        if self.guide is not None:
+            self._plan = plan.with_guide(self.guide.about)
         self.register_buffer("known_rows", torch.zeros(rows, dtype=torch.int64))
         self.register_buffer("fingerprint", torch.zeros((), dtype=torch.int64))
 
@@ -387,118 +337,36 @@ class Graphical(nn.Module):
         places = torch.tensor([name in self.config.hide for name in self.columns.names])
         return x.masked_fill((~shown[:, None] & places).to(x.device), torch.nan)
 
-    def _rows(self, batch: Batch) -> tuple[Rows, Tensor, Tensor]:
-        """The rows of a batch, what networks are shown of them, and their places."""
+    def seen(self, batch: Batch) -> Seen:
+        """A batch as the model and its guide see it.
+
+        Raises:
+            ValueError: for another number of columns.
+        """
         self.plan()
         x, index = (batch, torch.full((len(batch),), -1, device=batch.device)) if isinstance(batch, Tensor) else batch[:2]
         if x.dim() != 2 or x.shape[1] != len(self.columns.names):
             raise ValueError(f"the batch has shape {tuple(x.shape)}: this model takes N x {len(self.columns.names)}")
         values, there = self.columns.read(x)
-        return rows_of_table(self.nodes, values, there, x), self.columns.seen(x), index
-
-    def _drawn(self, draw: Draw, rows: Rows, seen: Tensor, index: Tensor) -> Draws:
-        """The guide's draws; nothing where all latents are summed out."""
-        if self.guide is None:
-            return Draws({}, seen.new_zeros(1), seen.new_zeros(1))
-        wanted = {latent.name: rows.missing(latent.name) for latent in self.guide.latents if not latent.shared}
-        if not self.guide.amortised:
-            wanted = {name: missing & (index >= 0) for name, missing in wanted.items()}
-        return self.guide.sample(draw, seen, index, wanted)
-
-    def _joint(self, rows: Rows, index: Tensor, drawn: Draws, shape: torch.Size, source: Source | None) -> Joint:
-        """The joint at draws of the guide, whose tables have no entries for new rows."""
-        known, whole = {}, frozenset[str]()
-        if self.guide is not None:
-            whole = self.guide.whole
-            if not self.guide.amortised and bool((index < 0).any()):
-                known = {name: index >= 0 for name in drawn.values if not self.nodes[name].shared}
-        given = Given(drawn.values, torch.broadcast_shapes(shape, self._front(drawn.values)), known, whole)
-        return joint(self.nodes, rows, given, self._enumerable, source)
+        return Seen(rows_of_table(self.nodes, values, there, x), self.columns.seen(x), index)
 
     def _log_joint(self, everything: Batch, values: Mapping[str, Tensor]) -> Tensor:
         """The log-density of all training rows and latents together, of shape rows."""
-        rows, _, index = self._rows(everything)
-        drawn = Draws(dict(values), torch.zeros(1), torch.zeros(1))
-        made = self._joint(rows, index, drawn, torch.Size(), None)
+        seen = self.seen(everything)
+        made = joint_of(self, seen, Draws(dict(values), torch.zeros(1), torch.zeros(1)), torch.Size(), None)
         by_row = made.rows()
-        return by_row.expand((*by_row.shape[:-1], rows.size)).sum(-1) + made.shared().sum(-1)
+        return by_row.expand((*by_row.shape[:-1], seen.rows.size)).sum(-1) + made.shared().sum(-1)
 
-    def _front(self, values: Mapping[str, Tensor]) -> torch.Size:
+    def front(self, values: Mapping[str, Tensor]) -> torch.Size:
         """The rows of values, in front of (B,) + event."""
         events = {name: len(self.plan().laws[name].event_shape) for name in values}
         shapes = [value.shape[: value.dim() - events[name] - 1] for name, value in values.items()]
         return torch.Size(torch.broadcast_shapes((), *shapes))
 
-    def _enumerable(self, name: str) -> bool:
+    def enumerable(self, name: str) -> bool:
+        """Whether a node can be summed out."""
         node, law = self.nodes[name], self.plan().laws.get(name)
         return law is not None and not node.shared and node.estimator is None and is_discrete(law) and support_size(law) is not None
-
-    def _sampled(self, draw: Sampler, name: str, law: Distribution, shape: torch.Size, source: Source | None) -> Tensor:
-        """A draw of the guide: with a path, all rows at once; otherwise by the estimator of its node, within `rp.graph`."""
-        first = len(law.batch_shape) == 1
-        named = self.nodes[name].estimator if name in self.nodes else None
-        estimator = named or choose(law, source=source).estimator
-        if isinstance(estimator, Pathwise):
-            made = estimator.draw(law, shape.numel() if first else 1, source).value
-            return made if first else made[0]
-        return draw(name, law.expand(shape + law.batch_shape) if first else law)
-
-
-def fit(
-    model: Graphical,
-    data: Any = None,
-    *,
-    steps: int = 2000,
-    learning_rate: float = 0.02,
-    batch_size: int | None = None,
-    source: Source | None = None,
-) -> list[float]:
-    """Fit a graphical model in memory: Adam, with a learning rate that falls to 0 as a cosine does.
-
-    Args:
-        model: changed in place.
-        data: what to observe first; None where the model has observed data already and a batch is all of them.
-        steps: of Adam.
-        learning_rate: at the first step.
-        batch_size: rows a step, drawn anew each time; all of them by default.
-        source: of the noise.
-
-    Returns:
-        The evidence lower bound of each step, in nats for each row.
-
-    Raises:
-        BadInputError: as `observe` and `loss`; when the loss is not finite.
-    """
-    rows = as_data(data)
-    model.observe(rows)
-    x, index = model.inputs(rows)
-    n = min(batch_size or len(x), len(x))
-    optimiser = torch.optim.Adam(model.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    history = []
-    model.train()
-    for step in range(steps):
-        chosen = slice(None) if n == len(x) else torch.randperm(len(x))[:n]
-        optimiser.zero_grad()
-        loss = model.loss((x[chosen], index[chosen]), source)
-        if not math.isfinite(value := loss.parts["elbo"].item()):
-            raise BadInputError(f"the evidence lower bound is {value} at step {step + 1}: lower learning_rate, or look at the laws")
-        loss.total.backward()
-        optimiser.step()
-        schedule.step()
-        history.append(value)
-    model.eval()
-    return history
-
-
-def _drawer(n: int, source: Source | None) -> Draw:
-    """A guide's sampler: n rows of each law, none of one that depends on rows already."""
-    return lambda name, law: sample(law, (n,) if len(law.batch_shape) == 1 else (), source=source)
-
-
-def _direct(latent: Latent) -> bool:
-    """Whether a latent is drawn by its path, all rows at once."""
-    return isinstance(latent.estimator, Pathwise)
 
 
 def _floats(law: Distribution) -> bool:

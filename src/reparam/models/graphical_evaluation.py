@@ -12,13 +12,14 @@ from torch import Tensor
 
 from reparam.errors import BadInputError
 from reparam.models.evaluation import nats
+from reparam.models.graphical_bound import drawer, draws_of, joint_of, log_weights
 from reparam.noise import Source
 from reparam.training import Batch
 
 if TYPE_CHECKING:
     from reparam.models.graphical import Graphical
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "describe", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def evaluate(model: Graphical, inputs: Batch, *, k: int, source: Source | None =
     for start in range(0, n, batch_size):
         batch = tuple(tensor[start : start + batch_size] for tensor in parts)
         elbo += len(batch[0]) * model.loss(batch, source).parts["elbo"].item()
-        found.append(model.log_weights(k, batch, source).double().logsumexp(0) - math.log(k))
+        found.append(log_weights(model, k, batch, source).double().logsumexp(0) - math.log(k))
     log_p = torch.cat(found)
     accuracy, chance = {}, {}
     for name in model.config.hide or () if len(parts) > 2 else ():
@@ -117,3 +118,18 @@ def evaluate(model: Graphical, inputs: Batch, *, k: int, source: Source | None =
         accuracy=accuracy,
         chance=chance,
     )
+
+
+@torch.no_grad()
+def describe(model: Graphical, inputs: Batch, source: Source | None, n: int) -> dict[str, Tensor]:
+    """What is known of the latents of rows; see [`describe`][reparam.models.graphical.Graphical.describe]."""
+    seen = model.seen(inputs)
+    local = [latent.name for latent in model.plan().latents if not latent.shared]
+    if local and model.guide is not None and not model.guide.amortised and bool((seen.index < 0).any()):
+        raise BadInputError(
+            f"the guide has a table of {', '.join(local)} of the training rows, and these rows are others: ask "
+            "model.posterior(query, evidence), or train with amortised=True"
+        )
+    made = joint_of(model, seen, draws_of(model, seen, drawer(n, source)), torch.Size([n]), source)
+    found = {name: made.posterior(name).expand(n, seen.rows.size, -1).mean(0) for name in made.places}
+    return found | {name: made.values[name].float().mean(0) for name in local if name in made.values}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -36,7 +36,8 @@ class Step:
         shared: one value for all rows.
         observed: rows in which it is observed; None for a node without a column.
         rows: of how many.
-        how: what is done where it is not observed.
+        how: where its values come from in rows where it is not observed.
+        estimator: of the gradient there, by its class; empty where nothing is drawn.
         why: why so.
     """
 
@@ -46,7 +47,8 @@ class Step:
     shared: bool
     observed: int | None
     rows: int
-    how: str
+    how: str = ""
+    estimator: str = ""
     why: str = ""
 
 
@@ -66,14 +68,21 @@ class Plan:
     latents: tuple[Latent, ...]
     laws: dict[str, Distribution] = field(repr=False)
 
+    def with_guide(self, about: Callable[[str], str]) -> Plan:
+        """The plan with what a guide says about its latents."""
+        mine = {latent.name for latent in self.latents}
+        steps = tuple(replace(step, how=f"guide: {about(step.node)}") if step.node in mine else step for step in self.steps)
+        return replace(self, steps=steps)
+
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
 
     def __str__(self) -> str:
-        table = [("node", "law", "parents", "values", "observed", "where not", "why")]
+        table = [("node", "law", "parents", "values", "observed", "where not", "estimator", "why")]
         for s in self.steps:
             seen = "" if s.observed is None else f"{s.observed} of {s.rows}"
-            table.append((s.node, s.law, ", ".join(s.parents), "one" if s.shared else "a row", seen, s.how, s.why))
+            parents, values = ", ".join(s.parents), "shared" if s.shared else "each row"
+            table.append((s.node, s.law, parents, values, seen, s.how, s.estimator, s.why))
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
 
@@ -138,15 +147,14 @@ def make_plan(
             seen = rows if x is None or name in full else int(columns.read(x)[1][name].sum())
         law = laws.get(name)
         said = "given" if node.law is None else "function" if law is None else law_name(law)
-        how, reason = "", ""
+        treated: tuple[str, ...] = ()
         if name in enumerated:
-            how, reason = "summed out", why
+            treated = ("summed out", "none", why)
         elif name in guided and law is not None:
-            how = "guide"
-            reason = "it was named" if node.estimator else choose(law).reason
+            treated = ("guide", *_estimator(node, law))
         elif law is not None and (name in partly or name not in needed):
-            how, reason = "left out", "nothing observed depends on it"
-        steps.append(Step(name, said, node.parents or (), node.shared, seen, rows, how, reason))
+            treated = ("left out", "", "nothing observed depends on it")
+        steps.append(Step(name, said, node.parents or (), node.shared, seen, rows, *treated))
     return Plan(tuple(steps), tuple(enumerated), latents, laws)
 
 
@@ -248,6 +256,16 @@ def _latent(node: Node, law: Distribution, start: Tensor, cells: bool) -> Latent
             "torch.distributions.biject_to: register one"
         ) from None
     return Latent(node.name, law.event_shape, support, node.shared, cells, node.estimator, start, categories)
+
+
+def _estimator(node: Node, law: Distribution) -> tuple[str, str]:
+    """Of a latent that the guide draws, and why."""
+    if node.estimator is not None:
+        return type(node.estimator).__name__, "it was named"
+    if not is_discrete(law):
+        return "Pathwise", "draws of the guide are differentiable functions of noise"
+    choice = choose(law, node.rows)
+    return type(choice.estimator).__name__, choice.reason
 
 
 def _circle(law: Distribution) -> constraints.Constraint | None:
