@@ -70,6 +70,27 @@ MODELS = {
             "patience": 0,
         },
     ),
+    "graphical": Entry(
+        home="reparam.models.graphical:Graphical",
+        summary="graphical model: a table through variables with laws given their causes, some of them never seen",
+        data="eight_schools",
+        expected="mu 4.4 ± 3.3, tau 3.6 ± 3.2",
+        seconds=20,
+        defaults={
+            "data": "eight_schools",
+            "gaps": "keep",
+            "validation_fraction": 0.0,
+            "test_fraction": 0.0,
+            "guide": "flow",
+            "samples": 16,
+            "epochs": 20,
+            "passes": 100,
+            "learning_rate": 5e-3,
+            "learning_rate_schedule": "cosine",
+            "clip": 10.0,
+            "patience": 0,
+        },
+    ),
 }
 
 

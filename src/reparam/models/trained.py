@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -154,6 +155,9 @@ def model_of(run: Run, which: Literal["best", "last"] = "best") -> Any:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"{run.path / 'run.json'} does not describe a model: {error}") from error
     run.load_weights(model, which)
+    if hasattr(model, "remember"):  # what it is asked is about the rows it was trained on
+        with suppress(BadInputError):  # they may be elsewhere now, and much can be asked without them
+            model.remember(data_of(run).train)
     return model.eval()
 
 
