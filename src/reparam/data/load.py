@@ -120,7 +120,7 @@ def _load_table(
     title = repr(str(path))
     if not stat.S_ISREG(mode) or path.suffix.lower() == ".txt":
         raise BadInputError(
-            f"{title} is no table, as gaps='keep' (--gaps keep) wants one: give a .csv, .parquet, .npz or .npy file"
+            f"{title} is no table, as gaps='keep' (--gaps keep) and models of tables want: give a .csv, .parquet, .npz or .npy file"
         )
     try:
         if _kind(path) != ".npz":

@@ -57,7 +57,7 @@ def as_table(data: Data, label: str, categorical: Sequence[str] = (), codec: Tab
         BadInputError: for data that are no vectors.
     """
     if len(data.shape) != 1 or data.values == "tokens" or data.source == "none":
-        raise BadInputError(f"{data.name} is no table, as gaps=keep (--gaps keep) wants one: leave that out")
+        raise BadInputError(f"{data.name} is no table, as gaps='keep' (--gaps keep) and models of tables want: give one")
     y = None if data.y is None else np.array(data.classes)[data.places.numpy()]
     response = None if data.response is None else data.response.numpy()
     part = Part(data.x.numpy(), y, data.name, data.columns, response, data.responses)
