@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Independent, MultivariateNormal, Normal, Poisson
 
 import reparam as rp
+from reparam.data.frame import from_frame
 from reparam.errors import BadInputError
 from reparam.models.graphical import Config, Graphical, Node, select
 from reparam.models.graphical_posterior import Posterior
@@ -345,6 +346,18 @@ class TestTable:
         with pytest.raises(BadInputError, match="give one of a, b"):
             model.posterior("size", {"kind": "c"})
 
+    def test_a_number_is_the_name_of_a_category_where_these_are_numbers(self):
+        data = from_frame({"class": [1, 2, 2, 1, 3], "size": [1.0, 2.1, 1.9, 0.9, 3.2]}, categorical=("class",))
+        nodes = [
+            Node("class", lambda: Categorical(torch.ones(3))),
+            Node("size", lambda c: Normal(1.0 + c, 0.1), parents=("class",)),
+        ]
+        model = Graphical(nodes, data=data)
+        assert model.posterior("size", {"class": 1}, source=source()).mean("size").item() == pytest.approx(1.0, abs=0.05)
+        assert model.posterior("class", {"size": 3.0}).table()[0] == pytest.approx({"node": "class", "1": 0, "2": 0, "3": 1})
+        with pytest.raises(BadInputError, match="give one of 1, 2, 3"):
+            model.posterior("size", {"class": 0})
+
     def test_the_gaps_of_the_data_are_answered_row_by_row(self):
         found = self.model().posterior(["kind"])
         assert found.probs("kind").shape == (6, 2)
@@ -364,6 +377,12 @@ class TestTable:
         assert mean_test(gaps[:, 2, 1], 1.0, alpha=ALPHA)
         assert mean_test(gaps[:, 5, 1], 3.0, alpha=ALPHA)
         assert (gaps[:, 3, 0] == 0).double().mean() > 0.99
+
+    def test_a_column_that_is_not_there_at_all_is_filled(self):
+        x = torch.tensor([[0.0, torch.nan], [1.0, torch.nan]])
+        filled = self.model().impute(x, ~x.isnan(), source())
+        assert not filled.isnan().any()
+        assert torch.equal(filled[:, 0], x[:, 0])
 
 
 class TestAsking:

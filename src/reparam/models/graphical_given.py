@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reparam.data.table import named
 from reparam.errors import BadInputError
 from reparam.models.graphical_drawn import Given
 from reparam.models.graphical_node import Node
@@ -83,23 +84,34 @@ def read(model: Graphical, name: str, value: Any, fact: Fact, *, function: bool 
 
 
 def _number(model: Graphical, name: str, value: Any) -> float:
-    """A number, or the place of a category."""
-    names = categories_of(model, name)
+    """A number, or the place of a category. Where categories are called by numbers, a number is the name of one."""
+    names = categories_of(model, name) or ()
     if value is None:
         return math.nan
-    if isinstance(value, str):
-        if names and value in names:
-            return float(names.index(value))
-        near = get_close_matches(value, names or (), 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(names)}" if names else "give a number"
-        raise BadInputError(f"{name!r} is given {value!r}: {hint}")
+    text = value if isinstance(value, str) else None
+    if text is None:
+        try:
+            made = float(value)
+        except (TypeError, ValueError):
+            raise BadInputError(f"{name!r} is given {value!r}: give a number") from None
+        if math.isinf(made):
+            raise BadInputError(f"{name!r} is given {value!r}: give a finite number, or NaN where it is not known")
+        if math.isnan(made) or not any(map(_is_number, names)):
+            return made
+        text = named(made)
+    if text in names:
+        return float(names.index(text))
+    near = get_close_matches(text, names, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"give one of {', '.join(names[:10])}" if names else "give a number"
+    raise BadInputError(f"{name!r} is given {value!r}: {hint}")
+
+
+def _is_number(text: str) -> bool:
     try:
-        made = float(value)
-    except (TypeError, ValueError):
-        raise BadInputError(f"{name!r} is given {value!r}: give a number") from None
-    if math.isinf(made):
-        raise BadInputError(f"{name!r} is given {value!r}: give a finite number, or NaN where it is not known")
-    return made
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def categories_of(model: Graphical, name: str) -> tuple[str, ...] | None:

@@ -23,6 +23,8 @@ __all__ = ["Fact", "Particles", "ancestors", "facts_of", "particles", "summed", 
 
 # Numbers that one table of a sum may have: 64 MB.
 _MOST = 2**24
+# Numbers of an answer: half a gigabyte.
+_ALL = 2**27
 # Numbers of one node that a chunk of rows has.
 _CHUNK = 2**18
 # Values of one node that are summed; a count of more is drawn.
@@ -244,6 +246,11 @@ def weighed(
     if drawn.values or any(facts[name].random and name not in closed and name not in sums for name in nodes):
         some = min(batch, max(1, _CHUNK // n))
         sums = summed(nodes, facts, closed, n * some)
+        if n * batch * max(1, len(wanted)) > _ALL:
+            raise BadInputError(
+                f"{n} draws of {batch} rows for {len(wanted)} nodes are too many numbers to keep: give smaller n, or "
+                "ask for fewer nodes or rows"
+            )
     parts = []
     for start in range(0, batch, some):
         end = min(start + some, batch)

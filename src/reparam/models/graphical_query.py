@@ -97,6 +97,11 @@ def posterior(
     wanted = _wanted(model, query, evidence)
     if evidence is None:
         x, index = training_rows(model)
+        if all(model.nodes[name].shared for name in wanted):  # the guide has learned from the rows: they are not looked at again
+            nodes = ancestors(model.nodes, wanted)
+            facts = facts_about(model, nodes)
+            made = weighed(nodes, facts, {}, drawn_of(model, nodes, {}, 1, n, None, None, source), wanted, n, 1, source)
+            return _answer(model, nodes, facts, made, f"given {len(x)} rows of data", data=True)
         nodes = ancestors(model.nodes, [*wanted, *model.columns.places])
         facts = facts_about(model, nodes)
         given = observed(model, x, facts)
@@ -247,7 +252,7 @@ def impute(model: Graphical, x: Tensor, known: Tensor, source: Source | None = N
     nodes = ancestors(model.nodes, columns.places)
     facts = facts_about(model, nodes)
     given = observed(model, made, facts)
-    wanted = [name for name, each in given.items() if not bool(each.known.all())]
+    wanted = [name for name in columns.places if name not in given or not bool(given[name].known.all())]
     if not wanted:
         return made
     drawn = drawn_of(model, nodes, given, len(x), n, None, None, source)
