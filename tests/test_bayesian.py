@@ -11,6 +11,8 @@ from torch import nn
 from torch.distributions import HalfNormal, Independent, Laplace, MultivariateNormal, Normal
 from torch.distributions.kl import kl_divergence
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import register_parametrization
+from torch.utils.checkpoint import checkpoint
 
 import reparam as rp
 from reparam.nn import Bayesian, bayesianize
@@ -87,6 +89,29 @@ class Heads(nn.Module):
         return self.heads[which](x)
 
 
+class Words(nn.Module):
+    """Places of two words."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.layer = nn.Embedding(2, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.layer(input=self.table((x > 0).long()).sum(-2))
+
+
+class Sized(nn.Module):
+    """A transposed convolution that is told its output's size, through a hook of someone's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.ConvTranspose1d(2, 2, 3, stride=2)
+        self.layer.register_forward_hook(lambda layer, args, output: 2 * output)
+
+    def forward(self, x):
+        return self.layer(x, output_size=[8])
+
+
 class Attentive(nn.Module):
     def __init__(self):
         super().__init__()
@@ -121,6 +146,9 @@ CASES = {
     "recurrent": (Recurrent, (3, 4, 2), {"head": "local"}),
     "attention": (Attentive, (2, 3, 4), {"layer.linear1": "flipout", "layer.linear2": "flipout"}),
     "norm": (lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), (3, 3), {"0": "local"}),
+    "words": (Words, (3, 4), {"layer": "local"}),
+    "sized": (Sized, (3, 2, 3), {"layer": "flipout"}),
+    "parametrized": (lambda: register_parametrization(nn.Linear(3, 2), "weight", nn.Softplus()), (3, 3), {}),
     "heads": (Heads, (3, 3), {"heads.0": "local", "heads.1": "weights"}),
 }
 
@@ -223,9 +251,9 @@ def test_training_ends_at_the_mean_field_optimum():
 
 
 def test_the_methods_differ_in_variance():
-    """The gradients of 8 means, of a batch of 256: with drawn weights their variance is 32 times that of the others.
+    """The gradients of 8 means, of a batch of 256: with drawn weights their variance is fifteen times that of the others.
 
-    Of 300 calls the standard error of that is a tenth.
+    Of 300 calls the standard error of a variance is a twelfth.
     """
     x, y = torch.randn(256, 8), torch.randn(256, 1)
     variance = {}
@@ -240,7 +268,7 @@ def test_the_methods_differ_in_variance():
 
         draws = torch.func.vmap(lambda _, p=parameters, f=loss: torch.func.grad(f)(p), randomness="different")(torch.empty(300))
         variance[method] = float(draws["module.weight"].var(0).sum())
-    assert variance["local"] < 2 * variance["flipout"] < 2 * variance["weights"] / 16
+    assert variance["local"] < 1.6 * variance["flipout"] < 1.6 * variance["weights"] / 8
 
 
 # --- the bound
@@ -439,7 +467,7 @@ def test_another_way_of_calling_is_refused():
 
     net = bayesianize(Steps(), num_data=10)
     net(torch.randn(5, 3))
-    with pytest.raises(ValueError, match=r"the layer 'layer' was called .* again.*method='weights'"):
+    with pytest.raises(ValueError, match=r"the layer 'layer' was called again .*method='weights'"):
         net(torch.randn(5, 3), steps=2)
     assert net(torch.randn(5, 3)).shape == (5, 3)
     flat = bayesianize(Flat(), num_data=10)
@@ -463,6 +491,39 @@ def test_a_parameter_kept_elsewhere_is_refused(method):
         bayesianize(Keeps(), num_data=10, method=method)(torch.randn(2, 3))
     net = bayesianize(Keeps(), num_data=10, method=method, fixed=("layer.bias",))
     assert net(torch.randn(2, 3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_computing_again_in_the_backward_is_refused(method):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.b(checkpoint(lambda x: torch.tanh(self.a(x)), x, use_reentrant=False))
+
+    x = torch.randn(2, 3)
+    with pytest.raises(ValueError, match=r"computes 'a' again .* checkpoint the call of the whole"):
+        bayesianize(Checkpointed(), num_data=10, method=method)(x)
+    # Around the whole it is the same draw.
+    net = bayesianize(mlp(3, 4, 1), num_data=10, method=method)
+    slopes = []
+    for call in (net, lambda x: checkpoint(net, x, use_reentrant=False)):
+        torch.manual_seed(4)
+        slopes.append(torch.autograd.grad(call(x).sum(), list(net.parameters())))
+    for a, b in zip(*slopes, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_outputs_that_are_laws():
+    class Law(Read):
+        def forward(self, x):
+            return Independent(Normal(super().forward(x), 1.0), 1)
+
+    net = bayesianize(Law(True), num_data=10)
+    assert net(torch.randn(3, 3)).log_prob(torch.zeros(3)).shape == (3,)
+    assert net.routes == {"first": "weights", "last": "local"}
 
 
 # --- a module like any other

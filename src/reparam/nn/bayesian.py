@@ -14,7 +14,8 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.distributions import Distribution, Normal
 from torch.func import functional_call
 
-from reparam.nn.flipout import Forward, NoisyLayer, Route, data_count, layers, routes
+from reparam.nn.calls import data_count, layers, routes
+from reparam.nn.flipout import Forward, NoisyLayer, Route
 from reparam.nn.weight_prior import WeightPrior, divergence, fan_in
 from reparam.noise import Source
 from reparam.paths import rsample

@@ -151,9 +151,13 @@ def divergence(q: Normal, log_scale: Tensor, prior: Distribution, source: Source
         >>> divergence(Normal(torch.ones(4), 1.0), torch.zeros(4), Normal(0.0, 1.0))
         tensor(2.)
     """
-    if type(prior) is Normal and not prior.batch_shape:  # in few operations: with many weights they are what a step costs
-        square = q.scale.square().sum() + (q.loc - prior.loc).square().sum()
+    # Half precision holds no sum over many weights.
+    wide = torch.promote_types(log_scale.dtype, torch.float32)
+    loc, scale, log_scale = q.loc.to(wide), q.scale.to(wide), log_scale.to(wide)
+    if type(prior) is Normal and not prior.batch_shape:  # in few operations: of many weights this is much of what a step costs
+        square = scale.square().sum() + (loc - prior.loc).square().sum()
         return square / (2 * prior.scale.square()) + (prior.scale.log() - 0.5) * log_scale.numel() - log_scale.sum()
+    q = Normal(loc, scale, validate_args=False)
     try:
         each: Tensor = kl_divergence(q, prior)
     except NotImplementedError:

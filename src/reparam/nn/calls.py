@@ -1,0 +1,156 @@
+"""How a network uses the weights of its layers, seen in one forward: what noise on their outputs would have the right law."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.func import functional_call
+from torch.utils._pytree import tree_leaves, tree_map
+
+from reparam.nn.flipout import DIMENSIONS, NoisyLayer, Route, by_datum, positional
+
+__all__ = ["data_count", "layers", "routes"]
+
+
+def layers(module: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """The layers that noise can be added to: linear in a weight that is theirs alone and is among the `names`.
+
+    Example:
+        >>> list(layers(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LSTM(2, 2)), ["0.weight", "1.weight_ih_l0"]))
+        ['0']
+    """
+    owners = Counter(id(p) for _, p in module.named_parameters(remove_duplicate=False))
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if type(layer) in DIMENSIONS
+        and (f"{name}.weight" if name else "weight") in names
+        and all(owners[id(p)] == 1 for p in layer.parameters())
+    }
+
+
+def data_count(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    """How many data a network is called with: the first dimension of the first tensor; None without one."""
+    first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+    return None if first is None or first.dim() == 0 else first.shape[0]
+
+
+def routes(
+    module: nn.Module,
+    noisy: Mapping[str, NoisyLayer],
+    method: Route,
+    names: Sequence[str],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> dict[str, Route]:
+    """How each layer can be drawn, from one forward of the network, and back, that leaves no trace.
+
+    Local reparameterization is for a layer that takes each datum once, as one vector. Flipout is for those that take a row of
+    input for each datum at every call. All others, among them layers whose weights are read beside their calls, have theirs drawn.
+
+    Args:
+        module: the network.
+        noisy: its layers that noise can be added to, by name.
+        method: the one that is wanted.
+        names: of the parameters that are drawn.
+        args: of a call of the network.
+        kwargs: of that call.
+
+    Raises:
+        ValueError: when the network uses a parameter that is not in its place, where no draw of it can be put, or computes some of
+            its layers again in the backward, where the draw is gone.
+    """
+    called: dict[str, list[torch.Size]] = {name: [] for name in noisy}
+    again: list[str] = []
+
+    def look(name: str) -> Any:
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+            args, kwargs = positional(args, kwargs)
+            called[name].append(args[0].shape)
+            # Without the slopes of its weights: those that are left come from reading the weights elsewhere.
+            return noisy[name].apply({short: p.detach() for short, p in layer.named_parameters()}, args, kwargs)
+
+        return hook
+
+    handles = [module.get_submodule(name).register_forward_hook(look(name), prepend=True, with_kwargs=True) for name in noisy]
+    try:
+        # cuDNN has no slopes of recurrent layers in evaluation.
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.random.fork_rng(_devices(module)),
+            torch.backends.cudnn.flags(enabled=False),
+        ):
+            own = dict(module.named_parameters())
+            values = {name: p.detach().clone().requires_grad_(name in names) for name, p in own.items()}
+            values |= {name: b.detach().clone() for name, b in module.named_buffers()}
+            # On which all inputs depend, so that the slopes go all the way back.
+            root = torch.zeros((), requires_grad=True)
+            given, named = tree_map(lambda value: _copy(value, root), (args, dict(kwargs)))
+            outputs = [out.sum() for out in _tensors(functional_call(module, values, given, named)) if out.requires_grad]
+            handles += [part.register_forward_pre_hook(lambda *_, n=n: again.append(n)) for n, part in module.named_modules()]
+            read = _used(outputs, {name: values[name] for name in names}, root)
+            kept = _used(outputs, {name: own[name] for name in names if own[name].requires_grad}, root)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if again:
+        raise ValueError(
+            f"the network computes {again[0]!r} again in the backward, as torch.utils.checkpoint does, when its draw is gone: turn "
+            "that off, or checkpoint the call of the whole Bayesian network"
+        )
+    if kept:
+        name = min(kept, key=names.index)
+        raise ValueError(
+            f"the network uses {name} by a reference that it keeps elsewhere, in a list or a function: no draw can be put "
+            f"there. Read it where it is registered, or leave it as it is with fixed=({name!r},)"
+        )
+    # In torch's sequence layers that say so, the first dimension is time.
+    ordered = all(getattr(part, "batch_first", True) is not False for part in module.modules())
+    data = data_count(args, kwargs) if ordered else None
+    return {
+        name: _route(module.get_submodule(name), called[name], data, method)
+        if read.isdisjoint(layer.parameters.values())
+        else "weights"
+        for name, layer in noisy.items()
+    }
+
+
+def _route(layer: nn.Module, shapes: list[torch.Size], data: int | None, method: Route) -> Route:
+    if not shapes or not all(by_datum(layer, shape, data) for shape in shapes):
+        return "weights"
+    once = len(shapes) == 1 and isinstance(layer, nn.Linear) and len(shapes[0]) == 2
+    return method if once else "flipout"
+
+
+def _used(outputs: list[Tensor], leaves: Mapping[str, Tensor], root: Tensor) -> set[str]:
+    """The names of the leaves that the outputs depend on."""
+    if not outputs:
+        return set()
+    slopes = torch.autograd.grad(outputs, [*leaves.values(), root], allow_unused=True, retain_graph=True)
+    return {name for name, slope in zip(leaves, slopes, strict=False) if slope is not None}
+
+
+def _copy(value: Any, root: Tensor) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach() + root.to(value.dtype) if value.is_floating_point() else value.detach().clone()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors of an output, those of distributions and dataclasses among them."""
+    for leaf in tree_leaves(value):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif isinstance(leaf, Distribution) or (is_dataclass(leaf) and not isinstance(leaf, type)):
+            yield from _tensors(list(vars(leaf).values()))
+
+
+def _devices(module: nn.Module) -> list[torch.device]:
+    return sorted({p.device for p in module.parameters() if p.device.type == "cuda"}, key=str)
