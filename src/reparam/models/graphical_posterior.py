@@ -36,6 +36,7 @@ class Posterior:
         alone: whether there is one answer, without a dimension for rows.
         shared: nodes with one answer whatever the rows: what all rows share, in a query about data.
         effective: of each row, the draws of equal weight that would be worth as much, `(rows,)`; infinite where no draw was needed.
+        rows: the number of each row, which `table` shows; by default from 0 on.
         about: what the query was, in words.
 
     Example:
@@ -56,6 +57,7 @@ class Posterior:
     alone: bool = True
     shared: frozenset[str] = frozenset()
     effective: Tensor = field(default_factory=lambda: torch.full((1,), torch.inf))
+    rows: Sequence[int] | None = None
     about: str = ""
 
     @property
@@ -158,7 +160,7 @@ class Posterior:
         return made
 
     def table(self) -> list[dict[str, Any]]:
-        """One dict for each number that was asked for: "node", "row" where there are several, "place" in a vector, and its law.
+        """One dict for each number that was asked for: "node", its "row" where there are rows, "place" in a vector, and its law.
 
         The law is "mean", "sd", "5%", "50%" and "95%", or for discrete nodes the probability of each value by its name.
         """
@@ -171,7 +173,8 @@ class Posterior:
         for name in self.names:
             lines = list(self._lines(name, _SHOWN + 1))
             heads = [key for key in lines[0] if key not in ("node", "row", "place")]
-            body = [[_label(line), *(_number(line[head]) for head in heads)] for line in lines[:_SHOWN]]
+            shown = "{:.4f}" if name in self.supports else "{:.4g}"
+            body = [[_label(line), *(shown.format(line[head]) for head in heads)] for line in lines[:_SHOWN]]
             wide = max(12, *(len(head) + 2 for head in heads))
             first = max(16, *(len(row[0]) + 1 for row in body))
             rows = ["".join([row[0].ljust(first), *(cell.rjust(wide) for cell in row[1:])]) for row in body]
@@ -192,7 +195,7 @@ class Posterior:
             for place in range(flat.shape[1]):
                 start: dict[str, Any] = {"node": name}
                 if not self._one(name):
-                    start["row"] = row
+                    start["row"] = row if self.rows is None else self.rows[row]
                 if flat.shape[1] > 1:
                     start["place"] = place
                 yield start | dict(zip(heads, flat[row, place].tolist(), strict=True))
@@ -236,7 +239,3 @@ class Posterior:
 def _label(line: Mapping[str, Any]) -> str:
     inside = [str(line[key]) for key in ("row", "place") if key in line]
     return f"{line['node']}[{', '.join(inside)}]" if inside else str(line["node"])
-
-
-def _number(x: float) -> str:
-    return f"{x:.4g}" if abs(x) >= 1e-3 or x == 0 else f"{x:.1e}"

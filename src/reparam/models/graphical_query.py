@@ -54,7 +54,7 @@ def posterior(
     """P(query | evidence, training data).
 
     Without evidence it is about the training data: what all rows share by draws of the guide, latents and gaps of each row, in
-    their order. With evidence it is about new rows that share those values: each row by itself,
+    the order of training. With evidence it is about new rows that share those values: each row by itself,
 
         P(z | e) = Σ_r w_r 1[z_r] / Σ_r w_r,    w_r = Σ_c p(e, c | z_r) p(z_r) / q(z_r),
 
@@ -107,7 +107,7 @@ def posterior(
         given = observed(model, x, facts)
         drawn = drawn_of(model, nodes, given, len(x), n, x, index, source)
         made = weighed(nodes, facts, given, drawn, wanted, n, len(x), source)
-        return _answer(model, nodes, facts, made, f"given {len(x)} rows of data", data=True)
+        return _answer(model, nodes, facts, made, f"given {len(x)} rows of data", data=True, rows=model.known_rows[index].tolist())
     nodes = ancestors(model.nodes, [*wanted, *evidence])
     facts = facts_about(model, nodes)
     given = {name: read(model, name, value, facts[name]) for name, value in evidence.items()}
@@ -324,6 +324,7 @@ def _answer(
     *,
     data: bool = False,
     alone: bool = False,
+    rows: Sequence[int] | None = None,
 ) -> Posterior:
     """Normalised weights, and what they are worth."""
     log_w, draws = made.log_weight.double(), made.log_weight.shape[-2]
@@ -362,5 +363,6 @@ def _answer(
         alone,
         frozenset(name for name in made.values if data and nodes[name].shared),
         effective,
+        rows,
         f"{', '.join(made.values)} {about} ({worth})",
     )
