@@ -70,6 +70,22 @@ MODELS = {
             "patience": 0,
         },
     ),
+    "bnn": Entry(
+        home="reparam.models.bnn:BNN",
+        summary="Bayesian neural network: predictions of reals or labels that say how sure they are",
+        data="diabetes",
+        expected="test RMSE 50, log-likelihood -5.4 nats",
+        seconds=20,
+        defaults={
+            "data": "diabetes",
+            "epochs": 60,
+            "passes": 20,
+            "batch_size": 100,
+            "learning_rate": 1e-2,
+            "learning_rate_schedule": "cosine",
+            "patience": 0,
+        },
+    ),
     "graphical": Entry(
         home="reparam.models.graphical:Graphical",
         summary="graphical model: a table through variables with laws given their causes, some of them never seen",
