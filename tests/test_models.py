@@ -31,6 +31,7 @@ class Case(NamedTuple):
 
 
 TEXT = ("--hidden", "32", "--learning_rate", "0.01", "--batch_size", "16")
+FEW = {"sample": ("--n", "3"), "predict": ("--samples", "3"), "posterior": ("--n", "50")}
 SHORT = ("--warm_up", "0", "--ema", "0.9")  # the defaults are for more steps
 CASES = {
     "vae, digits": Case("vae", None, ("--hidden", "32", "--latent_dim", "4", "--learning_rate", "0.01"), 6, 10.0),
@@ -50,13 +51,18 @@ CASES = {
     ),
     "diffusion, digits": Case("diffusion", None, ("--channels", "8,16", *SHORT), 3, 0.045),
     "diffusion, moons": Case("diffusion", "moons", ("--hidden", "32,32", *SHORT), 4, 0.03),
+    "bnn, diabetes": Case("bnn", None, ("--hidden", "16", "--annealing", "10"), 3, 0.1),
+    "bnn, breast_cancer": Case("bnn", "breast_cancer", ("--hidden", "16", "--annealing", "10"), 3, 0.1),
+    "graphical, eight_schools": Case("graphical", None, ("--passes", "10", "--samples", "4"), 3, 0.1),
+    "graphical, iris": Case("graphical", "iris", ("--passes", "10", "--learning_rate", "0.05"), 3, 0.1),
+    "graphical, any table": Case("graphical", "table", ("--passes", "10", "--learning_rate", "0.05"), 3, 0.1),
     "diffusion, sounds": Case("diffusion", "sounds", ("--mels", "16", "--channels", "16,16", *SHORT), 8, 0.05),
 }
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """A text and a folder of sounds: tones of two heights with some noise."""
+    """A text, a folder of sounds (tones of two heights with some noise), and a table with gaps and categories."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "lines.txt").write_text("\n".join(f"{line}{end}" for end in ("", ".", "!", "?", " ?!") for line in 4 * LINES))
     generator = np.random.default_rng(0)
@@ -67,7 +73,10 @@ def sources(tmp_path_factory):
             wave = 0.3 * np.sin(2 * np.pi * hertz * (1 + 0.1 * generator.random()) * time) * np.exp(-5 * time)
             wave += 0.003 * generator.normal(size=2400)
             soundfile.write(folder / "sounds" / kind / f"{i}.wav", wave, 8000)
-    return {"text": str(folder / "lines.txt"), "sounds": str(folder / "sounds")}
+    rows = [f"{1 + generator.normal():.3f},{'north' if i % 3 else ''},{'yes' if i % 2 else 'no'}" for i in range(60)]
+    rows[4] = ",south,yes"
+    (folder / "table.csv").write_text("\n".join(["height,side,ripe", *rows]))
+    return {"text": str(folder / "lines.txt"), "sounds": str(folder / "sounds"), "table": str(folder / "table.csv")}
 
 
 def words(case, sources, out):
@@ -98,18 +107,20 @@ def test_its_loss_falls_and_what_comes_after_works(case, sources, cli, tmp_path,
     assert code == 0, error
     assert json.loads(found)["rows"] > 0
     suggested = re.findall(r"^  reparam (\w+) run$", out, re.MULTILINE)
-    assert "sample" in suggested
+    assert {"sample", "predict"} & {*suggested}
     for command in suggested:
-        code, written, error = cli(command, "run", *(("--n", "3") if command == "sample" else ()))
+        code, written, error = cli(command, "run", *FEW.get(command, ()))
         assert code == 0, (command, error)
-        assert (tmp_path / written.strip()).exists()
+        assert command == "posterior" or (tmp_path / written.strip()).exists()
     code, out, error = cli(*words(case, sources, "run"))
     assert code == 0, error
     assert "run is finished already" in out
 
 
 @pytest.mark.filterwarnings("ignore:.*collapsed:RuntimeWarning")
-@pytest.mark.parametrize("name", ["vae, text, gru", "flow, moons", "diffusion, digits"])
+@pytest.mark.parametrize(
+    "name", ["vae, text, gru", "flow, moons", "diffusion, digits", "bnn, diabetes", "graphical, eight_schools"]
+)
 def test_resumed_bit_for_bit(name, sources, tmp_path):
     """Stopped after an epoch and taken up again: the weights, averages included, are those of a run that was not."""
     case = CASES[name]
@@ -124,11 +135,13 @@ def test_resumed_bit_for_bit(name, sources, tmp_path):
 
 
 @pytest.mark.parametrize("noise", ["antithetic", "sobol"])
-@pytest.mark.parametrize("name", ["vae, digits", "flow, moons", "diffusion, moons"])
+@pytest.mark.parametrize("name", ["vae, digits", "flow, moons", "diffusion, moons", "bnn, diabetes", "graphical, eight_schools"])
 def test_the_source_of_noise_is_a_flag(name, noise, sources, cli, tmp_path):
     case = CASES[name]._replace(epochs=1)
     code, _, error = cli(*words(case, sources, tmp_path / "run"), "--noise", noise)
     assert code == 0, error
+    if case.model == "bnn":
+        return
     code, _, error = cli("sample", tmp_path / "run", "--n", "8", "--noise", noise, "--output", tmp_path / "x.npz")
     assert code == 0, error
     with np.load(tmp_path / "x.npz") as found:
