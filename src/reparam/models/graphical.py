@@ -293,12 +293,12 @@ class Graphical(nn.Module):
         """`n` new rows of the table, n x D: from the posterior predictive law, or the prior one."""
         return query_of.table_of(self, query_of.simulate(self, n, prior=prior, source=source))
 
-    def impute(self, x: Tensor, known: Tensor, source: Source | None = None) -> Tensor:
+    def impute(self, x: Tensor, known: Tensor, source: Source | None = None, *, n: int = 200) -> Tensor:
         """Rows x, N x D, with what is not known of them, N x D, drawn given the rest of the row.
 
         See [`impute`][reparam.models.graphical_query.impute].
         """
-        return query_of.impute(self, x, known, source)
+        return query_of.impute(self, x, known, source, n=n)
 
     def log_evidence(self, n: int = 1000, *, source: Source | None = None) -> LogEvidence:
         """The log of p(training data); see [`log_evidence`][reparam.models.graphical_evidence.log_evidence]."""

@@ -128,10 +128,11 @@ class Columns(nn.Module):
         return x
 
     def _code(self, name: str, value: object, known: Sequence[str]) -> float:
+        named = value if isinstance(value, str) else f"{value:.9g}" if isinstance(value, int | float) else value
+        if named in known:
+            return known.index(named)
         if isinstance(value, str):
-            if value not in known:
-                raise BadInputError(f"{name}={value!r} is none of the categories of the data: give one of {', '.join(known)}")
-            return known.index(value)
+            raise BadInputError(f"{name}={value!r} is none of the categories of the data: give one of {', '.join(known)}")
         return float(value)  # type: ignore[arg-type]
 
     def _find(self, node: Node) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ class Config:
     shown: float = 0.1
     guide: Literal["mean_field", "full_rank", "flow"] = "full_rank"
     amortised: bool | None = None
-    samples: int = 1
+    samples: int = 8
     enumerate: int = 256
     transforms: int = 2
     bins: int = 8

@@ -17,7 +17,7 @@ from reparam.models.graphical_density import largest_table, trace
 from reparam.models.graphical_node import Latent, Node
 from reparam.noise import Fresh
 from reparam.paths import sample
-from reparam.paths.path import is_discrete
+from reparam.paths.path import bounds, is_discrete
 
 __all__ = ["Plan", "Step", "make_plan"]
 
@@ -139,7 +139,8 @@ def make_plan(
     ]
     enumerated, why = _within(nodes, laws, [name for name in enumerated if name in latent], limit)
     guided = [name for name in latent if name not in enumerated]
-    latents = tuple(_latent(nodes[name], laws[name], starts[name], name in partly) for name in guided)
+    others = _survey(nodes, columns, x, first=True)[0] if guided else {}
+    latents = tuple(_latent(nodes[name], laws[name], others[name], starts[name], name in partly) for name in guided)
     steps = []
     for name, node in nodes.items():
         seen = None
@@ -171,8 +172,11 @@ def _check_columns(nodes: Mapping[str, Node], columns: Columns, full: set[str]) 
             raise BadInputError(f"node {name!r} is shared, and there is a column {name!r}: rename one of them")
 
 
-def _survey(nodes: Mapping[str, Node], columns: Columns, x: Tensor | None) -> tuple[dict[str, Distribution], dict[str, Tensor]]:
-    """The laws at typical values of parents, and draws from them or, of nodes with a column, the values that it has."""
+@torch.no_grad()
+def _survey(
+    nodes: Mapping[str, Node], columns: Columns, x: Tensor | None, *, first: bool = False
+) -> tuple[dict[str, Distribution], dict[str, Tensor]]:
+    """The laws at typical values of parents, or at the first ones that were drawn, and draws or the values that a column has."""
     source = Fresh(torch.Generator().manual_seed(0))
     starts: dict[str, Tensor] = {}
     given: dict[str, Tensor] = {}
@@ -189,9 +193,8 @@ def _survey(nodes: Mapping[str, Node], columns: Columns, x: Tensor | None) -> tu
         batch = len(x)
 
     def fill(node: Node, law: Distribution) -> Tensor:
-        with torch.no_grad():
-            draws = sample(law, (_DRAWS,), source=source)
-            typical = draws.median(0).values if _is_plain(law) else draws[0]
+        draws = sample(law, (_DRAWS,), source=source)
+        typical = draws.median(0).values if _is_plain(law) and not first else draws[0]
         starts[node.name] = draws.flatten(0, draws.dim() - 1 - len(law.event_shape))
         if node.name not in observed:
             return typical
@@ -232,9 +235,12 @@ def _scopes(nodes: Mapping[str, Node], enumerated: set[str]) -> list[frozenset[s
     return scopes
 
 
-def _latent(node: Node, law: Distribution, start: Tensor, cells: bool) -> Latent:
+def _latent(node: Node, law: Distribution, other: Distribution, start: Tensor, cells: bool) -> Latent:
+    """What a guide is told of a node, whose law is given at two sets of values of its parents."""
     categories = 0
-    support = law.support or constraints.real
+    support = _fixed(node, law)
+    if not is_discrete(law) and _ends(support) != _ends(_fixed(node, other)):
+        raise BadInputError(_moving(node))
     if is_discrete(law):
         if isinstance(law, Bernoulli):
             categories = 1
@@ -256,6 +262,37 @@ def _latent(node: Node, law: Distribution, start: Tensor, cells: bool) -> Latent
             "torch.distributions.biject_to: register one"
         ) from None
     return Latent(node.name, law.event_shape, support, node.shared, cells, node.estimator, start, categories)
+
+
+def _fixed(node: Node, law: Distribution) -> constraints.Constraint:
+    """The support of one element of a law, whose bounds are the same in all rows."""
+
+    def one(support: constraints.Constraint) -> constraints.Constraint:
+        if isinstance(support, constraints.independent):
+            return constraints.independent(one(support.base_constraint), support.reinterpreted_batch_ndims)
+        found = [getattr(support, name) for name in ("lower_bound", "upper_bound") if hasattr(support, name)]
+        if not any(isinstance(bound, Tensor) for bound in found):
+            return support
+        flat = [torch.as_tensor(bound).expand(law.batch_shape + law.event_shape) for bound in found]
+        flat = [bound.reshape((-1, *law.event_shape)) for bound in flat]
+        if any(bool((bound != bound[0]).any()) for bound in flat):
+            raise BadInputError(_moving(node))
+        made: constraints.Constraint = type(support)(*(bound[0] for bound in flat))
+        return made
+
+    return one(law.support or constraints.real)
+
+
+def _ends(support: constraints.Constraint) -> list[object]:
+    """The bounds of a support, to compare."""
+    return [bound.tolist() if isinstance(bound, Tensor) else bound for bound in bounds(support)]
+
+
+def _moving(node: Node) -> str:
+    return (
+        f"node {node.name!r} is latent, and the bounds of its support differ with its parents: make it a function of a node with "
+        "a support of its own, such as low + (high - low) * share, with share from Uniform(0, 1)"
+    )
 
 
 def _estimator(node: Node, law: Distribution) -> tuple[str, str]:

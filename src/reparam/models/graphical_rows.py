@@ -147,7 +147,9 @@ class _Pass:
 
     def counts(self, name: str) -> Tensor | None:
         """In which rows the density of a node counts, (B,); None for all."""
-        counts = torch.ones_like(self.rows.need[name]) if name in self.given.whole else self.rows.need[name]
+        # What is summed out adds up to 1 where nothing depends on it.
+        everywhere = name in self.given.whole or name in self.lay.places
+        counts = torch.ones_like(self.rows.need[name]) if everywhere else self.rows.need[name]
         if name in self.drawn:
             counts = counts & ~self.drawn[name]
         return None if bool(counts.all()) else counts
