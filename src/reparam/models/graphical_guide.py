@@ -24,8 +24,12 @@ __all__ = ["Draw", "Draws", "Guide", "constrain", "free_size", "make_guide"]
 #: From a name and a law to values, rows + batch + event: the `Sampler` of `rp.graph`, for one.
 Draw = Callable[[str, Distribution], Tensor]
 
-# Numbers for which a mode and its curvature are looked for: each of some twenty steps takes as many backward passes.
-_STARTABLE = 256
+# Numbers for which a start is looked for: each of some fifty steps takes as many backward passes.
+_STARTABLE = 64
+# Draws by which the posterior is averaged, and how many they are times rows at most.
+_DRAWS, _CELLS = 128, 2**17
+# Numbers of a table of latents of rows, above which a network takes its place.
+_LONGEST = 256
 # Scales of laws of single latents are within a factor exp(5) of those of the latents before data.
 _FURTHEST = 5.0
 
@@ -90,7 +94,7 @@ class Guide(nn.Module):
                 )
         local = [each for each in self.latents if not each.shared]
         numbers = rows * sum(_size(each) for each in local)
-        self.amortised = bool(local) and (numbers > _STARTABLE if config.amortised is None else config.amortised)
+        self.amortised = bool(local) and (numbers > _LONGEST if config.amortised is None else config.amortised)
         single = [each for each in self.latents if self._alone(each)]
         self.together = tuple(each for each in self.latents if not self._alone(each))
         self.each = nn.ModuleList(_Single(each, None if self._by_network(each) else 1 if each.shared else rows) for each in single)
@@ -113,7 +117,7 @@ class Guide(nn.Module):
 
     @property
     def startable(self) -> bool:
-        """Whether [`start_at`][reparam.models.graphical_guide.Guide.start_at] can look for a mode."""
+        """Whether [`start_at`][reparam.models.graphical_guide.Guide.start_at] can be tried."""
         return self.joint is not None and not len(self.each) and self.joint.dim <= _STARTABLE
 
     def sample(self, draw: Draw, seen: Tensor, index: Tensor | None, wanted: Mapping[str, Tensor]) -> Draws:
@@ -160,7 +164,9 @@ class Guide(nn.Module):
         return Draws(values, log_q_shared, log_q_rows)
 
     def start_at(self, log_joint: Callable[[dict[str, Tensor]], Tensor]) -> bool:
-        """Begin at a mode of the posterior density of u, with the covariance that its curvature gives; False if none is found.
+        """Begin at the normal law that is nearest to the posterior of u; False if none is found.
+
+        With very many rows, of which a posterior is nearly normal, it is Laplace's approximation at the mode.
 
         Args:
             log_joint: from values of all latents in all N training rows, rows + (N or 1,) + event, to the log of their joint
@@ -169,16 +175,16 @@ class Guide(nn.Module):
         Raises:
             ValueError: where latents are not all in the joint law, or are too many; see `startable`.
 
-        Source: MacKay, "Information Theory, Inference, and Learning Algorithms" (2003), chapter 27.
+        Source: Opper and Archambeau, "The variational Gaussian approximation revisited", Neural Computation 21 (2009).
         """
         if not self.startable or self.joint is None:
-            raise ValueError(f"a mode is looked for among at most {_STARTABLE} numbers that one joint law draws")
+            raise ValueError(f"a start is looked for among at most {_STARTABLE} numbers that one joint law draws")
 
         def log_density(u: Tensor) -> Tensor:
             values, log_det = self._constrained(u)
             return log_joint(values) + log_det
 
-        return self.joint.start(log_density, self._places())
+        return self.joint.start(log_density, self._places(), min(_DRAWS, _CELLS // max(1, self.rows)))
 
     def about(self, name: str) -> str:
         """What draws a latent, in a few words."""

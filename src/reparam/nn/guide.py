@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -22,6 +23,10 @@ Kind = Literal["mean_field", "full_rank", "flow"]
 _WIDEST = 8192
 # Where no start was found, a law begins narrow: wide ones meet densities that overflow.
 _NARROW = 0.3
+# Draws by which log p is averaged about a mode, and how often the covariance is found anew.
+_DRAWS, _ROUNDS = 128, 12
+# It has come to its end when no precision moves by more than this share.
+_SETTLED = 0.1
 # Searches for a mode, their steps, and how often one is damped; where there is a mode, ten or twenty steps find it.
 _SEARCHES, _ITERATIONS, _DAMPINGS = 3, 60, 10
 _LEAST_DAMPING = 1e-6
@@ -50,10 +55,10 @@ class VectorGuide(nn.Module):
         full_rank    v = loc + L eps,  L lower triangular
         flow         v = loc + sigma f(eps),  f a stack of inverse autoregressive splines
 
-    with eps standard normal. `shift` and `scale` are not learned: `start` takes them from a mode of the density and its curvature
-    there, so that steps of one size suit every coordinate. Of the first two kinds, `log_q` has its parameters cut: what is left out
-    of the gradient has mean zero, and what is left vanishes where q is the posterior (arXiv:1703.09194). A flow is pushed from
-    noise to u in one pass of its networks.
+    with eps standard normal. `shift` and `scale` are not learned: `start` takes them from the normal law that is nearest to the
+    density, so that steps of one size suit every coordinate. Of the first two kinds, `log_q` has its parameters cut: what is left
+    out of the gradient has mean zero, and what is left vanishes where q is the posterior (arXiv:1703.09194). A flow is pushed
+    from noise to u in one pass of its networks.
 
     Args:
         dim: D, at least 1.
@@ -140,14 +145,12 @@ class VectorGuide(nn.Module):
             self.scale.copy_(torch.cholesky_inverse(spread).diagonal().rsqrt())
         self.shift.copy_(shift)
 
-    def start(self, log_density: Callable[[Tensor], Tensor], places: Tensor) -> bool:
-        """Begin at the highest mode that is found from `places`, M x D, with the curvature there; False where there is none.
+    def start(self, log_density: Callable[[Tensor], Tensor], places: Tensor, draws: int = _DRAWS) -> bool:
+        """Begin at the normal law that is nearest to a density, by [`find_start`][reparam.nn.guide.find_start]; False if none is.
 
-        Args:
-            log_density: from rows + (D,) to rows, twice differentiable, up to a constant.
-            places: where searches begin, with the scales of the columns as their spread.
+        The diagonal law takes the precisions of that normal, which is its best covariance where the density is normal.
         """
-        found = find_start(log_density, places)
+        found = find_start(log_density, places, draws)
         if found is None:
             self.begin(places)
             return False
@@ -166,39 +169,69 @@ class VectorGuide(nn.Module):
         return f"{self.dim}, {self.kind!r}"
 
 
-def find_start(log_density: Callable[[Tensor], Tensor], places: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The highest mode that is found, D, and the factor L of `L L^T`, the inverse of minus the Hessian there, D x D.
+def find_start(log_density: Callable[[Tensor], Tensor], places: Tensor, draws: int = _DRAWS) -> tuple[Tensor, Tensor] | None:
+    """The normal law that is nearest to a density: its mean, D, and the factor L of its covariance `L L^T`, D x D.
 
-    Newton's steps from the median of the places and from the first ones, which breaks symmetries. None where no search ends at a
-    maximum: a density that grows without bound has no mode, though it may have an integral.
+    It is where E_q[d log p / du] = 0 and `(L L^T)^-1 = -E_q[Hessian of log p]`, q the law itself. Newton's steps lead to the
+    highest mode from the median of the places and from the first ones, which breaks symmetries; from there the same steps on the
+    average of log p over draws of q, of the same noise all along, and the covariance that its curvature gives, in turn.
 
     Args:
-        log_density: from rows + (D,) to rows, up to a constant.
-        places: M x D.
+        log_density: from rows + (D,) to rows, up to a constant, twice differentiable.
+        places: M x D, where searches begin, with the scales of the columns as their spread.
+        draws: of q; below 2, the answer is the mode with the curvature there, Laplace's approximation.
 
-    Source: Laplace's approximation: MacKay, "Information Theory, Inference, and Learning Algorithms" (2003), chapter 27.
+    Returns:
+        None where no search ends: a density may have neither a mode nor curvature.
+
+    Source: Opper and Archambeau, "The variational Gaussian approximation revisited", Neural Computation 21 (2009).
 
     Example:
         >>> import torch
         >>> normal = torch.distributions.MultivariateNormal(torch.ones(2), torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
-        >>> mode, factor = find_start(normal.log_prob, torch.randn(8, 2))
-        >>> torch.allclose(mode, torch.ones(2), atol=1e-2), torch.allclose(factor @ factor.T, normal.covariance_matrix, atol=1e-3)
+        >>> mean, factor = find_start(normal.log_prob, torch.randn(8, 2))
+        >>> torch.allclose(mean, torch.ones(2), atol=1e-2), torch.allclose(factor @ factor.T, normal.covariance_matrix, atol=1e-3)
         (True, True)
     """
     middle, spread = typical(places)
-
-    def cost(w: Tensor) -> Tensor:
-        return -log_density((middle + spread * w)[None])[0]
-
-    best: tuple[float, Tensor, Tensor] | None = None
-    for begin in (middle, *places[: _SEARCHES - 1]):
-        found = _minimum(cost, ((begin - middle) / spread).detach())
-        if found is not None and (best is None or found[0] < best[0]):
-            best = found
-    if best is None:
+    begins = [(begin - middle) / spread for begin in (middle, *places[: _SEARCHES - 1])]
+    nowhere = torch.zeros_like(places[:1])
+    modes = [_minimum(partial(_average, log_density, middle, spread, nowhere), begin) for begin in begins]
+    found = min((mode for mode in modes if mode is not None), key=lambda mode: mode[0], default=None)
+    if found is not None:
+        w, curvature = found[1:]
+    elif draws < 2:
         return None
-    factor = torch.linalg.cholesky(torch.linalg.inv(best[2])).to(places.dtype)
-    return middle + spread * best[1], spread[:, None] * factor
+    else:
+        w, curvature = begins[0], (spread / typical(places, narrow=True)[1]).double().square().diag()
+    # Pairs of opposite signs: their average has no error where the density is that of a normal.
+    noise = torch.randn(draws // 2, places.shape[1], generator=torch.Generator().manual_seed(0)).to(places)
+    noise, rounds = torch.cat([noise, -noise]), 0
+    while draws >= 2 and rounds < _ROUNDS:
+        factor = _factor(curvature)
+        away = noise @ factor.T.to(places)
+        average = _minimum(partial(_average, log_density, middle, spread, away), w)
+        if average is None:
+            break
+        w, change = average[1], average[2] - curvature
+        # By half of the way, as the two conditions would otherwise swing about each other.
+        curvature, rounds = curvature + change / 2, rounds + 1
+        if (factor.T @ change @ factor).abs().max() < _SETTLED:
+            break
+    if found is None and not rounds:
+        return None
+    return middle + spread * w, spread[:, None] * _factor(curvature).to(places)
+
+
+def _average(log_density: Callable[[Tensor], Tensor], middle: Tensor, spread: Tensor, away: Tensor, w: Tensor) -> Tensor:
+    """Minus the mean log-density about w, which is in units of the spread."""
+    return -log_density(middle + spread * (w + away)).mean()
+
+
+def _factor(precision: Tensor) -> Tensor:
+    """L with `L L^T` the inverse of a positive definite matrix."""
+    factor: Tensor = torch.linalg.cholesky(torch.linalg.inv(precision))
+    return factor
 
 
 def _minimum(cost: Callable[[Tensor], Tensor], w: Tensor) -> tuple[float, Tensor, Tensor] | None:
@@ -222,7 +255,8 @@ def _minimum(cost: Callable[[Tensor], Tensor], w: Tensor) -> tuple[float, Tensor
         along, directions = torch.linalg.eigh(unit[:, None] * curvature * unit)
         uphill = directions.T @ (unit * slope)
         if along[0] > _FLAT and (uphill**2 / along).sum() / 2 < _ENDED:
-            return value, w, curvature
+            last = w - (unit * (directions @ (uphill / along))).to(w)
+            return value, last if _value(cost, last) < value + _ENDED else w, curvature
         for _ in range(_DAMPINGS):
             step = unit * (directions @ (uphill / (along.abs() + damping)))
             tried = w - step.to(w.dtype)
