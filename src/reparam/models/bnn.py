@@ -262,8 +262,8 @@ class BNN(nn.Module):
     def _check_annealed(self) -> None:
         if 0 < int(self.step) < self.config.annealing:
             warnings.warn(
-                f"the weights are of step {int(self.step)}, within annealing={self.config.annealing}, where the divergence has not its "
-                "whole weight yet: predictions are surer than they may be; train for longer, or anneal for fewer steps",
+                f"the weights are of step {int(self.step)}, within annealing={self.config.annealing}, where the divergence has not "
+                "its whole weight yet: predictions are surer than they may be; train for longer, or anneal for fewer steps",
                 RuntimeWarning,
                 stacklevel=4,
             )

@@ -45,7 +45,7 @@ class Config:
     network: Literal["mlp", "conv"] | None = None
     hidden: tuple[int, ...] = (50,)
     channels: tuple[int, ...] = (16, 32)
-    activation: Literal["elu", "gelu", "relu", "silu", "softplus", "tanh"] = "tanh"
+    activation: Literal["elu", "gelu", "relu", "silu", "softplus", "tanh"] = "relu"
     method: Literal["local", "flipout", "weights"] = "local"
     samples: int = 1
     prior: Literal["empirical", "normal", "fan_in", "mixture"] = "empirical"

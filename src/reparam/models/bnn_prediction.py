@@ -75,9 +75,9 @@ class Prediction:
 
     def cdf(self, y: Tensor) -> Tensor:
         """The probability that a response is at most y, N x R: uniform on (0, 1) over data that the model describes."""
-        if isinstance(self.law, StudentT):
-            return log_student_cdf(self.law.df, (y - self.law.loc) / self.law.scale).exp().mean(0)
-        return self.law.cdf(y).mean(0)  # type: ignore[no-any-return]
+        if not isinstance(self.law, StudentT):
+            return self.law.cdf(y).mean(0)  # type: ignore[no-any-return]
+        return log_student_cdf(self.law.df, (y - self.law.loc) / self.law.scale).exp().mean(0)
 
     def quantile(self, p: float) -> Tensor:
         """The y below which a response lies with probability p, N x R, to 2^-40 of the range of the quantiles of the draws.
@@ -114,7 +114,7 @@ class Prediction:
         """Of each draw, k x N x R."""
         if isinstance(self.law, StudentT):
             hazard = torch.tensor(-math.log1p(-p), dtype=torch.float64, device=self.law.loc.device)
-            return self.law.loc + self.law.scale * student_quantile(self.law.df, hazard)
+            return self.law.loc + self.law.scale * student_quantile(self.law.df, hazard).to(self.law.loc.dtype)
         return self.law.icdf(torch.full_like(self.law.mean, p))  # type: ignore[no-any-return]
 
 
@@ -182,4 +182,4 @@ class ClassPrediction:
         rounds = -(-n // len(ends))
         noise = Noise(UNIFORM, ends.shape[1:2], torch.float64, ends.device)
         u = noise.draw((rounds, len(ends)), source=source).unsqueeze(-1) * ends[..., -1:]
-        return torch.searchsorted(ends.expand(rounds, *ends.shape), u).flatten(0, 1)[:n, :, 0]
+        return torch.searchsorted(ends.expand(rounds, *ends.shape).contiguous(), u).flatten(0, 1)[:n, :, 0]
