@@ -618,6 +618,21 @@ def test_compiled_and_transformed(method):
     assert all(p.grad is not None for p in net.parameters())
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "prior", [None, scale_mixture(), Normal(torch.zeros(()), 2.0), Laplace(0.0, 1.0), FanIn(), EmpiricalBayes()]
+)
+def test_all_that_is_drawn_is_where_the_network_is(method, prior):
+    """Of the meta device, which refuses tensors of others as a GPU does."""
+    net = bayesianize(nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(9, 1)), num_data=10, method=method, prior=prior)
+    net.to("meta")
+    y = net(torch.empty(5, 2, 4, device="meta"))
+    loss = -net.elbo(y.sum(-1))
+    loss.backward()
+    assert (y.shape, loss.shape, loss.device.type) == ((5, 1), (), "meta")
+    assert all(p.grad.is_meta for p in net.parameters())
+
+
 # --- what is refused
 
 

@@ -19,6 +19,7 @@ from reparam.nn.flipout import Forward, NoisyLayer, Route
 from reparam.nn.weight_prior import WeightPrior, divergence, fan_in
 from reparam.noise import Source
 from reparam.paths import rsample
+from reparam.paths.parameters import map_parameters
 from reparam.paths.path import bounds, support_of
 
 __all__ = ["Bayesian", "bayesianize"]
@@ -97,6 +98,8 @@ class Bayesian(nn.Module):
         module: the copy, whose parameters are the means.
         log_scale: the logarithms of the standard deviations, under the names of the means.
         num_data: the size of the training set.
+        prior: of each weight.
+        routes: how each of the linear and convolutional layers is drawn; None before the first forward.
 
     Source: Blundell et al., "Weight uncertainty in neural networks", arXiv:1505.05424; Kingma et al., "Variational dropout and the
         local reparameterization trick", arXiv:1506.02557; Wen et al., "Flipout", arXiv:1803.04386.
@@ -225,7 +228,11 @@ class Bayesian(nn.Module):
             layer.route = self.routes[name]
 
     def _prior(self, name: str, q: Normal) -> Distribution:
-        prior = self.prior if isinstance(self.prior, Distribution) else self.prior(name, q)
+        prior = self.prior
+        if not isinstance(prior, Distribution):
+            prior = prior(name, q)
+        elif not q.loc.is_cpu:  # a distribution does not move with the module that has it
+            prior = map_parameters(prior, lambda value: value.to(q.loc.device))
         if not isinstance(prior, Distribution) or prior.event_shape:
             raise TypeError(f"the prior of {name} is {prior!r}: give a univariate distribution")
         support = support_of(prior)

@@ -65,6 +65,14 @@ def routes(
     Raises:
         ValueError: when the network uses a parameter that is not in its place, where no draw of it can be put, or computes some of
             its layers again in the backward, where the draw is gone.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(8, 1))
+        >>> noisy = {name: NoisyLayer(name, network.get_submodule(name)) for name in ("0", "2")}
+        >>> routes(network, noisy, "local", [name for name, _ in network.named_parameters()], (torch.randn(5, 1, 4),), {})
+        {'0': 'flipout', '2': 'local'}
     """
     called: dict[str, list[torch.Size]] = {name: [] for name in noisy}
     again: list[str] = []
@@ -90,13 +98,13 @@ def routes(
             own = dict(module.named_parameters())
             values = {name: p.detach().clone().requires_grad_(name in names) for name, p in own.items()}
             values |= {name: b.detach().clone() for name, b in module.named_buffers()}
-            # On which all inputs depend, so that the slopes go all the way back.
-            root = torch.zeros((), requires_grad=True)
-            given, named = tree_map(lambda value: _copy(value, root), (args, dict(kwargs)))
+            # Each input starts at a number of its own, so that the slopes go all the way back.
+            starts: list[Tensor] = []
+            given, named = tree_map(lambda value: _copy(value, starts), (args, dict(kwargs)))
             outputs = [out.sum() for out in _tensors(functional_call(module, values, given, named)) if out.requires_grad]
             handles += [part.register_forward_pre_hook(lambda *_, n=n: again.append(n)) for n, part in module.named_modules()]
-            read = _used(outputs, {name: values[name] for name in names}, root)
-            kept = _used(outputs, {name: own[name] for name in names if own[name].requires_grad}, root)
+            read = _used(outputs, {name: values[name] for name in names}, starts)
+            kept = _used(outputs, {name: own[name] for name in names if own[name].requires_grad}, starts)
     finally:
         for handle in handles:
             handle.remove()
@@ -129,18 +137,19 @@ def _route(layer: nn.Module, shapes: list[torch.Size], data: int | None, method:
     return method if once else "flipout"
 
 
-def _used(outputs: list[Tensor], leaves: Mapping[str, Tensor], root: Tensor) -> set[str]:
+def _used(outputs: list[Tensor], leaves: Mapping[str, Tensor], starts: list[Tensor]) -> set[str]:
     """The names of the leaves that the outputs depend on."""
     if not outputs:
         return set()
-    slopes = torch.autograd.grad(outputs, [*leaves.values(), root], allow_unused=True, retain_graph=True)
+    slopes = torch.autograd.grad(outputs, [*leaves.values(), *starts], allow_unused=True, retain_graph=True)
     return {name for name, slope in zip(leaves, slopes, strict=False) if slope is not None}
 
 
-def _copy(value: Any, root: Tensor) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    return value.detach() + root.to(value.dtype) if value.is_floating_point() else value.detach().clone()
+def _copy(value: Any, starts: list[Tensor]) -> Any:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value.detach().clone() if isinstance(value, Tensor) else value
+    starts.append(torch.zeros((), dtype=value.dtype, device=value.device, requires_grad=True))
+    return value.detach() + starts[-1]
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

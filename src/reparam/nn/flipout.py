@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,6 +75,18 @@ class NoisyLayer:
         now: the forward that goes on, if any.
 
     Source: Kingma et al., arXiv:1506.02557; Wen et al., arXiv:1803.04386.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Linear(3, 2)
+        >>> noisy = NoisyLayer("", layer)
+        >>> noisy.route = "local"
+        >>> x, scale = torch.ones(5, 3), {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
+        >>> noisy.now = Forward(scale, data=5, source=None)
+        >>> off = layer(x) - x @ layer.weight.T - layer.bias          # normal, of standard deviation two
+        >>> noisy.now = None
+        >>> off.shape, torch.allclose(layer(x), x @ layer.weight.T + layer.bias)
+        (torch.Size([5, 2]), True)
     """
 
     def __init__(self, name: str, layer: nn.Module) -> None:
@@ -117,7 +130,7 @@ class NoisyLayer:
     def _local(self, now: Forward, scale: Mapping[str, Tensor], x: Tensor, output: Tensor) -> Tensor:
         # Squares of small scales are below what half precision holds.
         dtype = torch.promote_types(scale["weight"].dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
+        with nullcontext() if output.dtype == dtype else torch.autocast(x.device.type, enabled=False):
             squares = {name: s.to(dtype).square() for name, s in scale.items()}
             variance = self.apply(squares, (x.to(dtype).square(),), {})
         # The root has an infinite slope at zero, where an input is zero throughout.

@@ -131,8 +131,10 @@ def scale_mixture(wide: float = 1.0, narrow: float = math.exp(-6), share: float 
     """
     if not (0 < narrow <= wide < math.inf and 0 < share < 1):
         raise ValueError(f"wide={wide}, narrow={narrow}, share={share}: give 0 < narrow <= wide, and a share between 0 and 1")
-    weights = Categorical(torch.tensor([share, 1 - share]))
-    return MixtureSameFamily(weights, Normal(torch.zeros(2), torch.tensor([wide, narrow])), validate_args=False)
+    # Nothing is looked at later, which on a GPU would be waited for.
+    weights = Categorical(torch.tensor([share, 1 - share]), validate_args=False)
+    parts = Normal(torch.zeros(2), torch.tensor([wide, narrow]), validate_args=False)
+    return MixtureSameFamily(weights, parts, validate_args=False)
 
 
 def divergence(q: Normal, log_scale: Tensor, prior: Distribution, source: Source | None = None) -> Tensor:
