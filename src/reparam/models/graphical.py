@@ -145,11 +145,16 @@ class Graphical(nn.Module):
         self._build(names, categories, frozenset(missing | set(getattr(rows.codec, "gaps", ()))), len(x), x)
         self.known_rows.copy_(torch.arange(len(x)) if rows.rows is None else rows.rows)
         self.fingerprint.copy_(_fingerprint(x))
-        everything = self.inputs(rows)
-        self.rows = (everything[0], everything[1])
+        self.remember(rows)
         if self.guide is not None and self.guide.startable:
-            self.guide.start_at(lambda values: self._log_joint(everything, values))
+            self.guide.start_at(self._log_joint)
         return self
+
+    def remember(self, data: Any) -> None:
+        """Take the training rows again, for questions about them, in a model that was made from its record."""
+        x, index = self.inputs(data)[:2]
+        self.rows = (x, index)
+        self._plan = self.plan().with_counts({name: int(there.sum()) for name, there in self.columns.read(x)[1].items()})
 
     def plan(self) -> Plan:
         """What becomes of each node: print it.
@@ -350,9 +355,11 @@ class Graphical(nn.Module):
         values, there = self.columns.read(x)
         return Seen(rows_of_table(self.nodes, values, there, x), self.columns.seen(x), index)
 
-    def _log_joint(self, everything: Batch, values: Mapping[str, Tensor]) -> Tensor:
+    def _log_joint(self, values: Mapping[str, Tensor]) -> Tensor:
         """The log-density of all training rows and latents together, of shape rows."""
-        seen = self.seen(everything)
+        if self.rows is None:
+            raise BadInputError(_UNSEEN)
+        seen = self.seen(self.rows)
         made = joint_of(self, seen, Draws(dict(values), torch.zeros(1), torch.zeros(1)), torch.Size(), None)
         by_row = made.rows()
         return by_row.expand((*by_row.shape[:-1], seen.rows.size)).sum(-1) + made.shared().sum(-1)

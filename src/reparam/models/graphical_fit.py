@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from reparam.errors import DivergedError
-from reparam.models.graphical_columns import as_data
+from reparam.errors import BadInputError, DivergedError
 from reparam.noise import Source
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ __all__ = ["fit"]
 
 def fit(
     model: Graphical,
-    data: Any,
+    data: Any = None,
     *,
     steps: int = 2000,
     learning_rate: float = 0.02,
@@ -30,7 +29,7 @@ def fit(
 
     Args:
         model: changed in place.
-        data: as `model.observe` takes them.
+        data: as `model.observe` takes them; None goes on with the rows that were observed.
         steps: of Adam.
         learning_rate: at the first step.
         batch_size: rows a step, drawn anew each time; all of them by default.
@@ -52,8 +51,11 @@ def fit(
         >>> round(model.draw_latents(1000, model.rows).values["mu"].mean().item())
         2
     """
-    data = as_data(data)
-    inputs = model.observe(data).inputs(data)
+    if data is not None:
+        model.observe(data)
+    if model.rows is None:
+        raise BadInputError("the model has not seen data: fit(model, data)")
+    inputs = model.rows
     n = len(inputs[0])
     size = min(batch_size or n, n)
     optimiser = torch.optim.Adam(model.parameters(), learning_rate)

@@ -34,7 +34,7 @@ class Step:
         law: the class of its law, "function" for a function of its parents, "given" without one.
         parents: their names.
         shared: one value for all rows.
-        observed: rows in which it is observed; None for a node without a column.
+        observed: rows in which it is observed; None for a node without a column, or where the rows are not at hand.
         rows: of how many.
         how: where its values come from in rows where it is not observed.
         estimator: of the gradient there, by its class; empty where nothing is drawn.
@@ -73,6 +73,10 @@ class Plan:
         mine = {latent.name for latent in self.latents}
         steps = tuple(replace(step, how=f"guide: {about(step.node)}") if step.node in mine else step for step in self.steps)
         return replace(self, steps=steps)
+
+    def with_counts(self, observed: Mapping[str, int]) -> Plan:
+        """The plan with the number of rows in which each node is observed."""
+        return replace(self, steps=tuple(replace(step, observed=observed.get(step.node)) for step in self.steps))
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
@@ -143,19 +147,16 @@ def make_plan(
     latents = tuple(_latent(nodes[name], laws[name], others[name], starts[name], name in partly) for name in guided)
     steps = []
     for name, node in nodes.items():
-        seen = None
-        if name in columns.places:
-            seen = rows if x is None or name in full else int(columns.read(x)[1][name].sum())
         law = laws.get(name)
         said = "given" if node.law is None else "function" if law is None else law_name(law)
         treated: tuple[str, ...] = ()
         if name in enumerated:
-            treated = ("summed out", "none", why)
+            treated = ("summed out", "exact", why)
         elif name in guided and law is not None:
             treated = ("guide", *_estimator(node, law))
         elif law is not None and (name in partly or name not in needed):
-            treated = ("left out", "", "nothing observed depends on it")
-        steps.append(Step(name, said, node.parents or (), node.shared, seen, rows, *treated))
+            treated = ("left out", "", "nothing depends on it")
+        steps.append(Step(name, said, node.parents or (), node.shared, None, rows, *treated))
     return Plan(tuple(steps), tuple(enumerated), latents, laws)
 
 
@@ -220,7 +221,7 @@ def _within(nodes: Mapping[str, Node], laws: Mapping[str, Distribution], names: 
         scopes = _scopes(nodes, set(names))
         table = largest_table(scopes, sizes)
         if table <= limit:
-            return names, f"exact, tables of {table} values at most"
+            return names, f"tables of up to {table} values"
         names = [name for name in names if name != max(sizes, key=lambda name: sizes[name])]
 
 
@@ -300,7 +301,7 @@ def _estimator(node: Node, law: Distribution) -> tuple[str, str]:
     if node.estimator is not None:
         return type(node.estimator).__name__, "it was named"
     if not is_discrete(law):
-        return "Pathwise", "draws of the guide are differentiable functions of noise"
+        return "Pathwise", "its draws have a path"
     choice = choose(law, node.rows)
     return type(choice.estimator).__name__, choice.reason
 
