@@ -5,6 +5,7 @@ import io
 import pickle
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -286,6 +287,21 @@ def test_bound_per_datum():
             net.elbo(wrong)
     with pytest.raises(ValueError, match=r"51 data and num_data=50.*training set"):
         net.elbo(torch.randn(51))
+
+
+def test_the_bound_is_that_of_the_objective():
+    """Of the same noise, against `rp.elbo` with the weights as its latent."""
+    x, y = torch.randn(7, 3), torch.randn(7, 2)
+    net = bayesianize(nn.Linear(3, 2, bias=False), num_data=np.int64(40), method="weights", prior=Normal(0.0, 0.5))
+    q = Independent(Normal(net.module.weight, net.log_scale.weight.exp()), 2)
+    prior = Independent(Normal(torch.zeros(2, 3), 0.5), 2)
+    torch.manual_seed(5)
+    ours = net.elbo(Normal(net(x), 1.0).log_prob(y).sum(-1))
+    torch.manual_seed(5)
+    wanted = rp.elbo(lambda w: Normal(x @ w.mT, 1.0).log_prob(y).sum(-1).mean(-1), q, prior=prior, num_data=40)
+    torch.testing.assert_close(ours, wanted)
+    for a, b in zip(*(torch.autograd.grad(bound, list(net.parameters())) for bound in (ours, wanted)), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def posterior(*shape):

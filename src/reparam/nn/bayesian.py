@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any
 
 import torch
@@ -297,11 +298,11 @@ def _check(module: nn.Module, num_data: float, method: str, scale: float) -> Non
         raise TypeError(f"{module!r} is no torch.nn.Module")
     if any(isinstance(part, Bayesian) for part in module.modules()):
         raise TypeError("the module is, or holds, a Bayesian network already: make the whole Bayesian once")
-    if isinstance(num_data, bool | Tensor) or not isinstance(num_data, int | float) or not 1 <= num_data < math.inf:
+    if isinstance(num_data, bool) or not isinstance(num_data, Real) or not 1 <= num_data < math.inf:
         raise ValueError(
             f"num_data={num_data!r}: give the size of the training set, a number of at least 1, by which the divergence is divided"
         )
     if method not in _METHODS:
         raise ValueError(f"method={method!r}: there are {', '.join(_METHODS)}")
-    if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+    if not isinstance(scale, Real) or not 0 < scale < math.inf:
         raise ValueError(f"scale={scale!r}: the standard deviations start at a positive multiple of 1 / sqrt(fan-in)")
