@@ -1,6 +1,7 @@
 """`reparam posterior`: answers about the data of a run and about new rows, in words and as JSON, and bad questions by name."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,3 +83,14 @@ def test_bad_questions_are_one_line_that_names_them(run, capsys, words, said):
     message = refused(run, capsys, *words)
     assert said in message
     assert len(message.strip().splitlines()) == 1
+
+
+def test_where_the_data_have_gone_questions_about_new_rows_are_answered(run, capsys):
+    path = Path(run).parent / "pets.csv"
+    text = path.read_text()
+    try:
+        path.unlink()
+        assert "pets.csv" in refused(run, capsys)
+        assert "exact" in asked(run, capsys, "--query", "kind", "--given", "size=1")
+    finally:
+        path.write_text(text)

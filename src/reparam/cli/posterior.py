@@ -44,11 +44,10 @@ def run(
     model = opened.model(directory, checkpoint)
     opened.able(model, "posterior", directory, "answer questions: reparam train graphical makes one that does")
     evidence, changes = _values(given, "given"), _values(do, "do")
-    if not evidence and not changes:
-        with opened.fitting(model, opened.rows(directory, "train", None, None)) as rows:
-            model.rows = tuple(rows[:2])  # what is hidden from the model stays hidden
-    asked = model.do(changes) if changes else model
     about_data = not evidence and not changes
+    if about_data and model.rows is None:
+        model.remember(opened.rows(directory, "train", None, None))  # which says why they are not there
+    asked = model.do(changes) if changes else model
     found = asked.posterior(list(query) or None, None if about_data else evidence, n=n, source=opened.noise(seed))
     if json:
         effective = [None if math.isinf(each) else each for each in found.effective.tolist()]

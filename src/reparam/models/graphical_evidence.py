@@ -29,8 +29,8 @@ class LogEvidence:
     Attributes:
         value: the estimate; it is a lower bound in expectation.
         error: its standard error by the spread of the weights; 0 where all was summed exactly.
-        effective: how many draws of equal weight would be worth as much. Where it is a small share of `draws`, the error is
-            more than it says: make the guide better.
+        effective: how many draws of equal weight would be worth as much, of rows by themselves the fewest. Where it is a small
+            share of `draws`, the error is more than it says: make the guide better.
         draws: of the guide.
         rows: of data.
     """
@@ -52,8 +52,8 @@ def log_evidence(model: Graphical, n: int = 1000, *, source: Source | None = Non
 
         log p(x) ≈ log 1/n Σ_i p(x, z_i) / q(z_i),    z_i ~ q
 
-    Discrete nodes are summed exactly. Its expectation is below log p(x), by about (1/effective - 1/n) / 2 nats; compare models by
-    it where the effective number of draws is not small.
+    Discrete nodes are summed exactly. Where rows share no latent, it is the sum of their own estimates. Its expectation is below
+    log p(x); compare models by it where the effective number of draws is not small.
 
     Args:
         model: the model, fitted; its training rows are the data.
@@ -87,15 +87,18 @@ def log_evidence(model: Graphical, n: int = 1000, *, source: Source | None = Non
         k = min(some, n - start)
         drawn = drawn_of(model, nodes, given, batch, k, x, index, source)
         made = weighed(nodes, facts, given, drawn, (), k, batch, source)
-        parts.append(made.log_weight.double().sum(-1) + (made.log_shared - drawn.log_q_shared).double()[:, 0])
-        if len(parts[0]) == 1 and k > 1:  # nothing was drawn
-            return LogEvidence(parts[0].item(), 0.0, math.inf, 0, batch)
+        if len(made.log_weight) < k:
+            return LogEvidence(made.log_weight.double().sum().item(), 0.0, math.inf, 0, batch)  # nothing was drawn
+        shared = (made.log_shared - drawn.log_q_shared).double()
+        # Rows that share no draw are independent, and the mean of a product is the product of means: each varies less.
+        apart = len(shared) == 1 and not any(nodes[name].shared for name in drawn.values)
+        parts.append(made.log_weight.double() + shared if apart else made.log_weight.double().sum(-1, keepdim=True) + shared)
     log_w = torch.cat(parts)
-    weight = (log_w - log_w.max()).exp()
+    weight = (log_w - log_w.amax(0)).exp()
     return LogEvidence(
-        value=(log_w.logsumexp(0) - math.log(n)).item(),
-        error=(weight.std() / weight.mean() / math.sqrt(n)).item() if n > 1 else math.inf,
-        effective=(weight.sum().square() / weight.square().sum()).item(),
+        value=(log_w.logsumexp(0) - math.log(n)).sum().item(),
+        error=((weight.std(0) / weight.mean(0)).square().sum() / n).sqrt().item() if n > 1 else math.inf,
+        effective=(weight.sum(0).square() / weight.square().sum(0)).min().item(),
         draws=n,
         rows=batch,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +20,42 @@ from reparam.models.graphical_particles import Fact, facts_of
 if TYPE_CHECKING:
     from reparam.models.graphical import Graphical
 
-__all__ = ["categories_of", "check_draws", "check_node", "facts_about", "in_words", "is_one", "observed", "read", "training_rows"]
+__all__ = [
+    "categories_of",
+    "check_draws",
+    "check_node",
+    "design",
+    "facts_about",
+    "in_words",
+    "is_one",
+    "observed",
+    "read",
+    "training_rows",
+]
 
 
-def training_rows(
-    model: Graphical, otherwise: str = "observe data, or ask with evidence, {} for a new row"
-) -> tuple[Tensor, Tensor]:
-    """The training rows and their places."""
+def training_rows(model: Graphical) -> tuple[Tensor, Tensor]:
+    """The training rows and their places, in the order of their numbers."""
     if model.done:
         raise BadInputError("do(...) is about new rows, not about those of the data: ask with evidence, {} if there is none")
     if model.rows is None:
-        raise BadInputError(f"the model has no training rows at hand: {otherwise}")
-    return model.rows
+        raise BadInputError("the model has no training rows at hand: observe data, or ask with evidence, {} for a new row")
+    return _in_order(model, model.rows)
+
+
+def design(model: Graphical, names: Sequence[str]) -> Tensor:
+    """The training rows, N x D in the order of their numbers, for the values of nodes without law."""
+    if model.rows is None:
+        raise BadInputError(
+            f"{', '.join(names)} has no law, and the model has no training rows at hand: give values, given={{{names[0]!r}: ...}}"
+        )
+    return _in_order(model, model.rows)[0]
+
+
+def _in_order(model: Graphical, rows: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    x, index = rows
+    order = model.known_rows[index].argsort()
+    return x[order], index[order]
 
 
 def check_node(model: Graphical, name: str) -> None:

@@ -81,6 +81,7 @@ class Posterior:
             ValueError: for a node that was not asked for, or whose values are categories.
         """
         value, weight = self._numbers(name)
+        value = value - value[:1]  # so that of one value it is zero, and not the square root of a rounding
         mean = (weight * value).sum(0)
         return self._answer(name, (weight * (value - mean).square()).sum(0).sqrt())
 

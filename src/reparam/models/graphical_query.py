@@ -19,6 +19,7 @@ from reparam.models.graphical_given import (
     categories_of,
     check_draws,
     check_node,
+    design,
     facts_about,
     in_words,
     is_one,
@@ -54,7 +55,7 @@ def posterior(
     """P(query | evidence, training data).
 
     Without evidence it is about the training data: what all rows share by draws of the guide, latents and gaps of each row, in
-    the order of training. With evidence it is about new rows that share those values: each row by itself,
+    the order of their numbers. With evidence it is about new rows that share those values: each row by itself,
 
         P(z | e) = Σ_r w_r 1[z_r] / Σ_r w_r,    w_r = Σ_c p(e, c | z_r) p(z_r) / q(z_r),
 
@@ -177,7 +178,7 @@ def simulate(
     given: Mapping[str, Any] | None = None,
     source: Source | None = None,
 ) -> dict[str, Tensor]:
-    """New rows: draws of all nodes with a law, from parents to children, `(n,) + event` by name.
+    """New rows: all nodes by name, `(n,) + event`, drawn from parents to children.
 
     Each row has its own draw of what rows share: from the guide, so that rows are from the posterior predictive law, or from the
     prior.
@@ -186,7 +187,7 @@ def simulate(
         model: the model.
         n: rows.
         prior: draw what is shared from its laws.
-        given: values of nodes without law, one or n; by default those of the training rows, in order, from the first again.
+        given: values of nodes without law, one or n; by default those of the training rows, in order, and again from the first.
         source: of noise.
 
     Raises:
@@ -215,7 +216,7 @@ def simulate(
             raise BadInputError(f"{name!r} is given {len(fixed[name])} values for {n} rows: give one, or one for each")
     without = [name for name, node in model.nodes.items() if node.law is None and name not in fixed]
     if without:
-        x, _ = training_rows(model, f"{', '.join(without)} has no law: give its values, given={{{without[0]!r}: ...}}")
+        x = design(model, without)
         known = observed(model, x, facts)
         fixed |= {name: known[name].value[torch.arange(n) % len(x)] for name in without}
     fixed = {name: value.expand(n, *value.shape[1:])[:, None] for name, value in fixed.items()}
@@ -224,9 +225,8 @@ def simulate(
         fixed |= {name: value for name, value in drawn.values.items() if model.nodes[name].shared}
     with torch.no_grad():
         made = trace(model.nodes.values(), fixed, lambda _, law: sample(wide(law, n, 1), source=source), 1)
-    shapes = {name: facts[name].event for name, node in model.nodes.items() if node.law is not None}
     # A constant has no dimension of draws.
-    return {name: made.values[name].expand(n, 1, *event)[:, 0] for name, event in shapes.items()}
+    return {name: made.values[name].expand(n, 1, *facts[name].event)[:, 0] for name in model.nodes}
 
 
 def impute(model: Graphical, x: Tensor, known: Tensor, source: Source | None = None, *, n: int = 200) -> Tensor:
