@@ -152,6 +152,8 @@ class Columns(nn.Module):
 
 def columns_of(data: Data) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """The names of the columns of a data set, x0, x1, ... where it has none, and the categories of those that have any."""
+    if data.values == "tokens":
+        raise BadInputError(f"{data.name} has texts, a graphical model takes a table: reparam train vae takes texts")
     if data.x.dim() != 2:
         raise BadInputError(
             f"{data.name} has data of shape {tuple(data.shape)}: a graphical model takes a table, N rows x D columns"

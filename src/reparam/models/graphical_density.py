@@ -105,7 +105,9 @@ def log_prob(name: str, law: Distribution, value: Tensor) -> Tensor:
     except ValueError as error:
         inside = _inside(law, value)
         if inside is not None and not inside.all():
-            odd = value[~inside.expand(value.shape[: inside.dim()])].flatten()[0]
+            event = len(law.event_shape)
+            shape = torch.broadcast_shapes(value.shape, inside.shape + (1,) * event)
+            odd = value.expand(shape)[~inside.expand(shape[: len(shape) - event])].flatten()[0]
             raise BadInputError(
                 f"node {name!r}: the value {odd:g} is not in the support of its law, {type(law).__name__} on {law.support}"
             ) from error

@@ -111,7 +111,8 @@ def make_plan(
 
     Raises:
         BadInputError: for a node without law and without a full column, a function of its parents or a shared node that has a
-            column, a discrete latent with too many values to be sampled, and a graph of which nothing is observed.
+            column, a value outside of the support of its law, a discrete latent with too many values to be sampled, and a graph of
+            which nothing is observed.
     """
     full = {name for name, places in columns.places.items() if not gaps & {columns.names[i] for i in places}}
     partly = set(columns.places) - full
@@ -120,6 +121,8 @@ def make_plan(
     for name in columns.places:
         if nodes[name].law is not None and name not in laws:
             raise BadInputError(f"node {name!r} is a function of its parents and has a column: give it a law, or rename it")
+    if x is not None:
+        _check_values(columns, laws, x)
     needed: set[str] = set()
     for name, node in reversed(list(nodes.items())):
         if (name in columns.places and name in laws) or name in needed:
@@ -171,6 +174,22 @@ def _check_columns(nodes: Mapping[str, Node], columns: Columns, full: set[str]) 
             raise BadInputError(f"node {name!r} has no law, and its column has gaps: give it a law, or fill them")
         if node.shared and name in columns.places:
             raise BadInputError(f"node {name!r} is shared, and there is a column {name!r}: rename one of them")
+
+
+def _check_values(columns: Columns, laws: Mapping[str, Distribution], x: Tensor) -> None:
+    """Refuse values that are in no support, where supports do not depend on parents: those are looked at in training."""
+    values, there = columns.read(x)
+    for name, law in laws.items():
+        if name not in columns.places or law.support is None or any(isinstance(bound, Tensor) for bound in bounds(law.support)):
+            continue
+        inside = law.support.check(values[name])
+        bad = (there[name] & ~inside.reshape(len(x), -1).all(-1)).nonzero()
+        if len(bad):
+            row = int(bad[0])
+            raise BadInputError(
+                f"node {name!r}: the value {values[name][row].tolist()} in row {row + 1} of those observed ({len(bad)} such rows) "
+                f"is not in the support of its law, {law_name(law)} on {law.support}: mend the data, or take another law"
+            )
 
 
 @torch.no_grad()
