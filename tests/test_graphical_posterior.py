@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, MultivariateNormal, Normal, Poisson
@@ -385,6 +386,12 @@ class TestTable:
         with pytest.raises(BadInputError, match="give one of a, b"):
             model.posterior("size", {"kind": "c"})
 
+    def test_evidence_may_be_a_data_frame_with_gaps(self):
+        frame = pd.DataFrame({"kind": ["b", None, "a"], "size": pd.array([None, 1.0, 1.2], dtype="Float64")})
+        found = self.model().posterior(["kind", "size"], frame, n=20_000, source=source())
+        assert found.probs("kind").argmax(-1).tolist() == [1, 0, 0]
+        assert found.mean("size").tolist() == pytest.approx([3.0, 1.0, 1.2], abs=0.03)
+
     def test_a_number_is_the_name_of_a_category_where_these_are_numbers(self):
         data = from_frame({"class": [1, 2, 2, 1, 3], "size": [1.0, 2.1, 1.9, 0.9, 3.2]}, categorical=("class",))
         nodes = [
@@ -441,6 +448,10 @@ class TestAsking:
             model.do({"mu": 1.0}).posterior("mu")
         with pytest.raises(BadInputError, match="no training rows"):
             chain().posterior("x")
+        with pytest.raises(BadInputError, match="only a part"):
+            Graphical([Node("v", lambda: MultivariateNormal(torch.zeros(2), torch.eye(2)))]).posterior("v", {"v": [1.0, math.nan]})
+        with pytest.raises(BadInputError, match="values by node"):
+            model.posterior("mu", ["y"])
         with pytest.raises(BadInputError, match="both set"):
             model.do({"y": 1.0}).posterior("mu", {"y": 1.0})
         with pytest.raises(BadInputError, match="a function of its parents"):

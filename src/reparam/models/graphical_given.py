@@ -98,7 +98,10 @@ def read(model: Graphical, name: str, value: Any, fact: Fact, *, function: bool 
     if found.shape[1:] != event or not found.numel():
         wanted = f"a vector of {event[0]}" if len(event) == 1 else f"an array of shape {tuple(event)}" if event else "a number"
         raise BadInputError(f"{name!r} is given values of shape {tuple(array.shape)}: give {wanted}, or N of them")
-    known = ~found.isnan().flatten(1).any(1) if event else ~found.isnan()
+    gaps = found.isnan().flatten(1) if event else found.isnan()[:, None]
+    known = ~gaps.any(1)
+    if bool((gaps.any(1) != gaps.all(1)).any()):
+        raise BadInputError(f"{name!r} is a vector of which only a part is given: give all of it, or leave it out")
     if fact.support is not None:
         inside = (found.unsqueeze(1) == fact.support).flatten(2).all(-1) if event else found.unsqueeze(1) == fact.support
         if bool((known & ~inside.any(1)).any()):
@@ -110,7 +113,7 @@ def read(model: Graphical, name: str, value: Any, fact: Fact, *, function: bool 
 def _number(model: Graphical, name: str, value: Any) -> float:
     """A number, or the place of a category. Where categories are called by numbers, a number is the name of one."""
     names = categories_of(model, name) or ()
-    if value is None:
+    if value is None or type(value).__name__ == "NAType":  # that of pandas, which need not be there
         return math.nan
     text = value if isinstance(value, str) else None
     if text is None:

@@ -27,6 +27,8 @@ _MOST = 2**24
 _ALL = 2**27
 # Numbers of one node that a chunk of rows has.
 _CHUNK = 2**18
+# Each node that is summed has a dimension of its own, and torch has 64.
+_DIMENSIONS = 60
 # Values of one node that are summed; a count of more is drawn.
 _LONGEST = 256
 
@@ -127,7 +129,7 @@ def summed(nodes: Mapping[str, Node], facts: Mapping[str, Fact], known: Iterable
             above = frozenset().union(*(scopes[parent] for parent in node.parents or ()))
             scopes[name] = frozenset({name}) if name in sizes else frozenset() if name in out else above
         families = [scopes[name].union(*(scopes[parent] for parent in node.parents or ())) for name, node in nodes.items()]
-        if largest_table(families, sizes) * cells <= _MOST:
+        if len(sizes) <= _DIMENSIONS and largest_table(families, sizes) * cells <= _MOST:
             break
         del sizes[max(sizes, key=lambda name: sizes[name])]
     return sizes

@@ -66,8 +66,8 @@ def posterior(
     Args:
         model: the model.
         query: the names of the nodes that are asked for; by default all that are not known.
-        evidence: values by node: numbers, names of categories, or N of them for N rows; NaN or None is unknown. {} is a new row
-            of which nothing is known.
+        evidence: values by node: numbers, names of categories, or N of them for N rows, as a DataFrame has them; NaN or None is
+            unknown. {} is a new row of which nothing is known.
         n: draws.
         source: of noise.
 
@@ -95,6 +95,9 @@ def posterior(
         tensor(0.2157)
     """
     check_draws(n)
+    if evidence is not None and not hasattr(evidence, "keys"):
+        raise BadInputError(f"the evidence is {evidence!r}: give values by node, such as {{'species': 'setosa'}}")
+    evidence = None if evidence is None else {name: evidence[name] for name in evidence.keys()}  # noqa: SIM118 - of a DataFrame
     wanted = _wanted(model, query, evidence)
     if evidence is None:
         x, index = training_rows(model)
@@ -281,8 +284,6 @@ def _itself(value: Tensor) -> Tensor:
 
 def _wanted(model: Graphical, query: Query, evidence: Mapping[str, Any] | None) -> list[str]:
     """The names that are asked for, checked."""
-    if evidence is not None and not hasattr(evidence, "keys"):
-        raise BadInputError(f"the evidence is {evidence!r}: give values by node, such as {{'species': 'setosa'}}")
     for name in evidence or ():
         check_node(model, name)
         if name in model.done:
