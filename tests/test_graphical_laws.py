@@ -44,10 +44,10 @@ def test_a_table_has_a_row_for_each_combination() -> None:
 
 
 def test_a_linear_normal_is_a_regression_for_each_class() -> None:
-    law = moved(LinearNormal(2, given=(3,), loc=100.0, scale=10.0))
+    law = moved(LinearNormal(2, given=(3,), loc=100.0, scale=10.0, units=[(3.0, 2.0), (0.0, 1.0)]))
     c, x, y = torch.tensor([2, 0]), torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 0.5])
     made = law(c, x, y)
-    expected = 10 * law.bias[c] + law.weight[c, 0] * x + law.weight[c, 1] * y
+    expected = 10 * (law.bias[c] + law.weight[c, 0] * (x - 3) / 2 + law.weight[c, 1] * y)
     assert torch.allclose(made.loc, expected)
     assert torch.allclose(made.scale, 10 * (nn.functional.softplus(law.free_scale[c]) + 1e-3))
     assert law(torch.arange(3)[:, None], x, y).batch_shape == (3, 2)
@@ -55,9 +55,9 @@ def test_a_linear_normal_is_a_regression_for_each_class() -> None:
 
 
 def test_a_linear_category_is_a_logistic_regression() -> None:
-    law = moved(LinearCategorical(3, inputs=2, given=(2,)))
+    law = moved(LinearCategorical(3, inputs=2, given=(2,), units=[(3.0, 2.0), (0.0, 1.0)]))
     d, x, y = torch.tensor([1, 0]), torch.tensor([1.0, 2.0]), torch.tensor([-1.0, 0.5])
-    expected = law.bias[d] + law.weight[d, 0] * x[:, None] + law.weight[d, 1] * y[:, None]
+    expected = law.bias[d] + law.weight[d, 0] * (x[:, None] - 3) / 2 + law.weight[d, 1] * y[:, None]
     assert torch.allclose(law(d, x, y).probs, expected.softmax(-1))
     assert law(torch.arange(2)[:, None], x, y).batch_shape == (2, 2)
 
@@ -103,7 +103,7 @@ def test_classes_part_and_the_smallest_scale_holds() -> None:
 
 
 def test_units_come_with_the_weights() -> None:
-    one, other = LinearNormal(1, given=(2,), loc=170.0, scale=10.0), LinearNormal(1, given=(2,))
+    one, other = moved(LinearNormal(1, given=(2,), loc=170.0, scale=10.0, units=[(4.0, 2.0)])), LinearNormal(1, given=(2,))
     other.load_state_dict(one.state_dict())
     parents = torch.tensor([0, 1]), torch.tensor([0.3, -2.0])
     assert torch.equal(one(*parents).scale, other(*parents).scale)
@@ -117,6 +117,10 @@ def test_what_cannot_be_is_said() -> None:
         CategoricalTable(2, given=(0,))
     with pytest.raises(BadInputError, match="give scales above zero"):
         LinearNormal(scale=0.0)
+    with pytest.raises(BadInputError, match=r"for inputs=2: give \(mean, standard deviation\) of each real parent"):
+        LinearNormal(2, units=[(0.0, 1.0)])
+    with pytest.raises(BadInputError, match="of each real parent"):
+        LinearCategorical(2, 1, units=[(0.0, 0.0)])
     with pytest.raises(BadInputError, match="take CategoricalTable"):
         LinearCategorical(2, inputs=0)
     with pytest.raises(ValueError, match=r"LinearNormal\(1, given=\(2,\)\) takes 2 parents, discrete and then real ones; 1 came"):

@@ -54,16 +54,18 @@ class CategoricalTable(nn.Module):
 class LinearNormal(nn.Module):
     """A real number given discrete and real parents: a linear regression for each combination of the discrete values.
 
-        y | c, x ~ N(bias[c] + sum_i weight[c, i] x_i, scale[c]^2)
+        (y | c, x) / unit ~ N(bias[c] + sum_i weight[c, i] (x_i - centre_i) / spread_i, sigma[c]^2)
 
     Without real parents it is a normal for each combination; without discrete ones, one regression.
 
     Args:
         inputs: how many real parents there are.
         given: how many values each discrete parent has; these come first.
-        loc, scale: where all begin, in the units of y; biases are apart from each other by up to as much as the scale, so that
-            classes that no label tells apart can part.
+        loc, scale: where all begin, in the units of y; `scale` is the unit of bias, weights and sigma. Biases are apart from each
+            other by up to as much, so that classes that no label tells apart can part.
         least: the smallest scale as a share of `scale`; a class with one member would have none.
+        units: the mean and the standard deviation of each real parent, (centre, spread), so that bias and weights are of the order
+            of one and learned apart; (0, 1) by default.
 
     Raises:
         BadInputError: for a parent without values, or scales that are not positive.
@@ -78,9 +80,18 @@ class LinearNormal(nn.Module):
     """
 
     unit: Tensor
+    centre: Tensor
+    spread: Tensor
 
     def __init__(
-        self, inputs: int = 0, given: Sequence[int] = (), *, loc: float = 0.0, scale: float = 1.0, least: float = 1e-3
+        self,
+        inputs: int = 0,
+        given: Sequence[int] = (),
+        *,
+        loc: float = 0.0,
+        scale: float = 1.0,
+        least: float = 1e-3,
+        units: Sequence[tuple[float, float]] = (),
     ) -> None:
         super().__init__()
         if not (scale > 0 and least > 0) or inputs < 0:
@@ -88,8 +99,8 @@ class LinearNormal(nn.Module):
                 f"inputs={inputs}, scale={scale}, least={least}: give scales above zero, and a number of real parents"
             )
         self.inputs, self.given, self.least = inputs, _given(given), float(least)
-        # With the weights: who loads them need not know the units of the data.
         self.register_buffer("unit", torch.tensor(float(scale)))
+        _register(self, inputs, units)
         combinations = prod(self.given)
         apart = torch.linspace(-1.0, 1.0, combinations) if combinations > 1 else torch.zeros(1)
         # In units of the scale, so that steps of one size suit every column.
@@ -104,7 +115,7 @@ class LinearNormal(nn.Module):
         loc = self.unit * _entry(self.bias, places)
         if reals:
             weight = _entry(self.weight, places)
-            loc = loc + sum(weight[..., i] * x for i, x in enumerate(reals))
+            loc = loc + self.unit * sum(weight[..., i] * x for i, x in enumerate(_standard(self, reals)))
         return Normal(loc, self.unit * (softplus(_entry(self.free_scale, places)) + self.least))
 
     def extra_repr(self) -> str:
@@ -114,12 +125,14 @@ class LinearNormal(nn.Module):
 class LinearCategorical(nn.Module):
     """A category given discrete and real parents: a logistic regression for each combination of the discrete values.
 
-        P(c | d, x) = softmax(bias[d] + sum_i weight[d, i] x_i)[c]
+        P(c | d, x) = softmax(bias[d] + sum_i weight[d, i] (x_i - centre_i) / spread_i)[c]
 
     Args:
         categories: K, how many values it has.
-        inputs: how many real parents there are; of the order of one they learn fastest.
+        inputs: how many real parents there are.
         given: how many values each discrete parent has; these come first.
+        units: the mean and the standard deviation of each real parent, (centre, spread), so that weights are of the order of one;
+            (0, 1) by default.
 
     Raises:
         BadInputError: for fewer than two categories, no real parent, or a discrete one without values.
@@ -131,11 +144,17 @@ class LinearCategorical(nn.Module):
         torch.Size([2, 2])
     """
 
-    def __init__(self, categories: int, inputs: int, given: Sequence[int] = ()) -> None:
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(
+        self, categories: int, inputs: int, given: Sequence[int] = (), *, units: Sequence[tuple[float, float]] = ()
+    ) -> None:
         super().__init__()
         if inputs < 1:
             raise BadInputError(f"inputs={inputs}: give a number of real parents, or take CategoricalTable")
         self.categories, self.inputs, self.given = _categories(categories), inputs, _given(given)
+        _register(self, inputs, units)
         self.bias = nn.Parameter(torch.zeros(*self.given, categories))
         self.weight = nn.Parameter(torch.zeros(*self.given, inputs, categories))
 
@@ -144,7 +163,7 @@ class LinearCategorical(nn.Module):
         _check(self, parents, len(self.given) + self.inputs, "discrete and then real")
         places, reals = parents[: len(self.given)], parents[len(self.given) :]
         weight = _entry(self.weight, places)
-        moved = sum(weight[..., i, :] * x[..., None] for i, x in enumerate(reals))
+        moved = sum(weight[..., i, :] * x[..., None] for i, x in enumerate(_standard(self, reals)))
         return Categorical(logits=_entry(self.bias, places) + moved)
 
     def extra_repr(self) -> str:
@@ -154,6 +173,19 @@ class LinearCategorical(nn.Module):
 def _entry(table: Tensor, places: Sequence[Tensor]) -> Tensor:
     """The part of a table at values of the discrete parents, whose shapes broadcast."""
     return table[tuple(place.long() for place in places)] if places else table
+
+
+def _register(law: LinearNormal | LinearCategorical, inputs: int, units: Sequence[tuple[float, float]]) -> None:
+    """Keep the units of real parents with the weights: who loads them need not know the data."""
+    units = tuple(units) or ((0.0, 1.0),) * inputs
+    if len(units) != inputs or any(len(unit) != 2 or not unit[1] > 0 for unit in units):
+        raise BadInputError(f"units={units} for inputs={inputs}: give (mean, standard deviation) of each real parent")
+    law.register_buffer("centre", torch.tensor([float(centre) for centre, _ in units]))
+    law.register_buffer("spread", torch.tensor([float(spread) for _, spread in units]))
+
+
+def _standard(law: LinearNormal | LinearCategorical, reals: Sequence[Tensor]) -> list[Tensor]:
+    return [(x - law.centre[i]) / law.spread[i] for i, x in enumerate(reals)]
 
 
 def _check(law: nn.Module, parents: Sequence[Tensor], wanted: int, kinds: str) -> None:
