@@ -37,6 +37,7 @@ class Posterior:
         shared: nodes with one answer whatever the rows: what all rows share, in a query about data.
         effective: of each row, the draws of equal weight that would be worth as much, `(rows,)`; infinite where no draw was needed.
         rows: the number of each row, which `table` shows; by default from 0 on.
+        known: of nodes that are known in some of the rows, in which, `(rows,)`: `table` leaves them out.
         about: what the query was, in words.
 
     Example:
@@ -58,6 +59,7 @@ class Posterior:
     shared: frozenset[str] = frozenset()
     effective: Tensor = field(default_factory=lambda: torch.full((1,), torch.inf))
     rows: Sequence[int] | None = None
+    known: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
     about: str = ""
 
     @property
@@ -163,7 +165,8 @@ class Posterior:
     def table(self) -> list[dict[str, Any]]:
         """One dict for each number that was asked for: "node", its "row" where there are rows, "place" in a vector, and its law.
 
-        The law is "mean", "sd", "5%", "50%" and "95%", or for discrete nodes the probability of each value by its name.
+        The law is "mean", "sd", "5%", "50%" and "95%", or for discrete nodes the probability of each value by its name. Rows in
+        which a node is known are left out, unless it is in all.
         """
         return [line for name in self.names for line in self._lines(name)]
 
@@ -192,7 +195,9 @@ class Posterior:
         rows = found if not self._one(name) else found[None]
         # What stands between the row and the law is the place in a vector.
         flat = rows.reshape(len(rows), -1, len(heads))
-        for row in range(len(rows) if most is None else min(most, len(rows))):
+        known = self.known.get(name)
+        open_ = range(len(rows)) if known is None or bool(known.all()) else (~known).nonzero()[:, 0].tolist()
+        for row in open_[:most]:
             for place in range(flat.shape[1]):
                 start: dict[str, Any] = {"node": name}
                 if not self._one(name):

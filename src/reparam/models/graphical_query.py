@@ -111,7 +111,8 @@ def posterior(
         given = observed(model, x, facts)
         drawn = drawn_of(model, nodes, given, len(x), n, x, index, source)
         made = weighed(nodes, facts, given, drawn, wanted, n, len(x), source)
-        return _answer(model, nodes, facts, made, f"given {len(x)} rows of data", data=True, rows=model.known_rows[index].tolist())
+        rows = model.known_rows[index].tolist()
+        return _answer(model, nodes, facts, made, f"given {len(x)} rows of data", data=True, rows=rows, given=given)
     nodes = ancestors(model.nodes, [*wanted, *evidence])
     facts = facts_about(model, nodes)
     given = {name: read(model, name, value, facts[name]) for name, value in evidence.items()}
@@ -123,7 +124,7 @@ def posterior(
     alone = all(is_one(value, facts[name]) for name, value in evidence.items())
     drawn = drawn_of(model, nodes, given, batch, n, None, None, source)
     made = weighed(nodes, facts, given, drawn, wanted, n, batch, source)
-    return _answer(model, nodes, facts, made, in_words(evidence, alone, batch), alone=alone)
+    return _answer(model, nodes, facts, made, in_words(evidence, alone, batch), alone=alone, given=given)
 
 
 def do(model: Graphical, values: Mapping[str, Any]) -> Graphical:
@@ -326,6 +327,7 @@ def _answer(
     data: bool = False,
     alone: bool = False,
     rows: Sequence[int] | None = None,
+    given: Mapping[str, Given] | None = None,
 ) -> Posterior:
     """Normalised weights, and what they are worth."""
     log_w, draws = made.log_weight.double(), made.log_weight.shape[-2]
@@ -365,5 +367,6 @@ def _answer(
         frozenset(name for name in made.values if data and nodes[name].shared),
         effective,
         rows,
+        {name: (given or {})[name].known for name in made.values if name in (given or {})},
         f"{', '.join(made.values)} {about} ({worth})",
     )
