@@ -305,8 +305,9 @@ def test_by_default_long_tables_are_amortised() -> None:
 
 def test_an_estimator_of_its_own_needs_a_law_of_its_own() -> None:
     own = latent("z", estimator=rp.Score())
-    with pytest.raises(BadInputError, match=r"node 'z' names an estimator, and guide='full_rank'"):
+    with pytest.raises(BadInputError, match=r"node 'z' names Score, and guide='full_rank'"):
         make_guide([own], Config(), rows=3, features=0)
+    assert make_guide([latent("z", estimator=rp.Pathwise())], Config(), rows=3, features=0).startable
     guide = make_guide([own, latent("w")], Config(guide="mean_field", amortised=False), rows=3, features=0)
     names = []
 

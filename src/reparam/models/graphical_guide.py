@@ -11,6 +11,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, Independen
 from torch.distributions.constraints import Constraint
 
 from reparam.errors import BadInputError
+from reparam.estimators import Pathwise
 from reparam.models.graphical_config import Config
 from reparam.models.graphical_node import Latent
 from reparam.nn.guide import VectorGuide, typical
@@ -87,10 +88,10 @@ class Guide(nn.Module):
         super().__init__()
         self.latents, self.rows, self.kind = tuple(latents), rows, config.guide
         for each in self.latents:
-            if each.estimator is not None and not each.categories and config.guide != "mean_field":
+            if _has_own(each) and not each.categories and config.guide != "mean_field":
                 raise BadInputError(
-                    f"node {each.name!r} names an estimator, and guide={config.guide!r} draws all continuous latents at once, by "
-                    "their path: leave the estimator out, or take guide='mean_field'"
+                    f"node {each.name!r} names {type(each.estimator).__name__}, and guide={config.guide!r} draws all continuous "
+                    "latents at once, by their path: leave the estimator out, or take guide='mean_field'"
                 )
         local = [each for each in self.latents if not each.shared]
         numbers = rows * sum(_size(each) for each in local)
@@ -114,6 +115,11 @@ class Guide(nn.Module):
     def whole(self) -> frozenset[str]:
         """Latents of rows that are in the joint law: it counts them in every row, and so must the density that it is fitted to."""
         return frozenset(each.name for each in self.together if not each.shared)
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Latents of rows that are not in the joint law, such as gaps."""
+        return tuple(single.latent.name for single in self._singles if not single.latent.shared)
 
     @property
     def startable(self) -> bool:
@@ -206,7 +212,7 @@ class Guide(nn.Module):
 
     def _alone(self, each: Latent) -> bool:
         """Whether it is drawn by itself, and not in the joint law."""
-        return bool(each.estimator is not None or each.categories or each.cells or self._by_network(each))
+        return bool(_has_own(each) or each.categories or each.cells or self._by_network(each))
 
     @property
     def _singles(self) -> Iterable[_Single]:
@@ -342,6 +348,11 @@ def _bijection(support: Constraint) -> Transform:
             f"a latent has the support {support}, for which torch.distributions.biject_to has no map from the reals: register one, "
             "or write the node as a function of latents that have"
         ) from None
+
+
+def _has_own(latent: Latent) -> bool:
+    """Whether its node names another estimator than the one that joint laws have."""
+    return latent.estimator is not None and not isinstance(latent.estimator, Pathwise)
 
 
 def _size(latent: Latent) -> int:
