@@ -314,6 +314,26 @@ def test_continuous_latents_have_the_gradient_of_their_estimator(estimator):
     assert max(verdict.detectable for verdict in verdicts) < 0.2
 
 
+@pytest.mark.parametrize("name", ["score", "leave_one_out", "measure_valued", "enumerate"])
+def test_estimators_are_swapped_by_a_setting(name):
+    nodes = [
+        Node("mu", lambda: Normal(0.0, 1.0), shared=True),
+        Node("c", coin(0.3)),
+        Node("y", lambda mu, c: Normal(mu + 2 * c, 1.0)),
+    ]
+    data = {"y": normals(6)}
+    if name != "enumerate":  # which is of discrete laws
+        both = Graphical(nodes, Config(guide="mean_field", estimator=name), data)
+        assert both.enumerated == ()
+        assert {step.estimator.lower() for step in both.plan() if step.estimator} == {name.replace("_", "")}
+        assert both.loss(both.rows, fresh()).total.isfinite()
+    with pytest.raises(BadInputError, match="names an estimator"):
+        Graphical(nodes, Config(estimator=name), data)
+    coins = Graphical([Node("c", coin(0.3)), Node("y", lambda c: Normal(2 * c, 1.0))], Config(estimator=name), data)
+    assert [step.estimator.lower() for step in coins.plan()] == [name.replace("_", ""), ""]
+    coins.loss(coins.rows, fresh()).total.backward()
+
+
 def test_a_sum_is_a_tighter_bound_than_a_sample():
     nodes = [Node("c", lambda: Bernoulli(0.5)), Node("y", lambda c: Normal(4 * c, 1.0))]
     data = {"y": [0.0, 4.0, 2.0]}
@@ -557,6 +577,8 @@ def test_before_data_there_is_nothing_to_fit():
     [
         {"guide": "lowrank"},
         {"samples": 0},
+        {"estimator": "gumbel"},
+        {"draws": 0},
         {"classes": 1},
         {"enumerate": 0},
         {"transforms": 0},

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from reparam.data import Data
 from reparam.errors import BadInputError
+from reparam.estimators import Enumerate, Estimator, LeaveOneOut, MeasureValued, Score
 from reparam.estimators.support import support_size
 from reparam.models import graphical_query as query_of
 from reparam.models.graphical_bound import Seen, bound, drawer, draws_of, joint_of
@@ -32,6 +33,12 @@ from reparam.noise import Source
 from reparam.paths.path import is_discrete
 from reparam.training import Batch, Loss, Monitor
 
+_ESTIMATORS: dict[str, type[Estimator]] = {
+    "score": Score,
+    "leave_one_out": LeaveOneOut,
+    "measure_valued": MeasureValued,
+    "enumerate": Enumerate,
+}
 _UNSEEN = "the model has not seen data: model.observe(data) first, or reparam.models.graphical.fit(model, data)"
 
 __all__ = ["Config", "Graphical", "Node", "Sampling", "as_data", "fit", "select"]
@@ -89,6 +96,10 @@ class Graphical(nn.Module):
         super().__init__()
         self.config = config or Config()
         self.nodes = ordered(nodes)
+        if (make := _ESTIMATORS.get(self.config.estimator)) is not None:
+            for name, node in self.nodes.items():
+                if node.law is not None and node.estimator is None:
+                    self.nodes[name] = replace(node, estimator=make(), rows=self.config.draws)
         modules = {name: node.law for name, node in self.nodes.items() if isinstance(node.law, nn.Module)}
         self.laws = nn.ModuleDict({f"p({name.replace('.', '/')})": law for name, law in modules.items()})
         self.columns = Columns(self.nodes, (), {})
@@ -146,8 +157,7 @@ class Graphical(nn.Module):
         self.known_rows.copy_(torch.arange(len(x)) if rows.rows is None else rows.rows)
         self.fingerprint.copy_(_fingerprint(x))
         self.remember(rows)
-        if self.guide is not None and self.guide.startable:
-            self.guide.start_at(self._log_joint)
+        self._start()
         return self
 
     def remember(self, data: Any) -> None:
@@ -355,11 +365,21 @@ class Graphical(nn.Module):
         values, there = self.columns.read(x)
         return Seen(rows_of_table(self.nodes, values, there, x), self.columns.seen(x), index)
 
-    def _log_joint(self, values: Mapping[str, Tensor]) -> Tensor:
-        """The log-density of all training rows and latents together, of shape rows."""
-        if self.rows is None:
-            raise BadInputError(_UNSEEN)
-        seen = self.seen(self.rows)
+    def _start(self) -> None:
+        """Let the guide begin near the posterior: by the training rows in which no latent is that it draws by itself."""
+        if self.guide is None or not self.guide.startable or self.rows is None:
+            return
+        rows = self.seen(self.rows).rows
+        complete = torch.ones(rows.size, dtype=torch.bool)
+        for name in getattr(self.guide, "apart", ()):
+            complete &= ~rows.missing(name)
+        if bool(complete.any()):
+            batch = (self.rows[0][complete], self.rows[1][complete])
+            self.guide.start_at(lambda values: self._log_joint(batch, values))
+
+    def _log_joint(self, batch: Batch, values: Mapping[str, Tensor]) -> Tensor:
+        """The log-density of rows and latents together, of the shape of the leading dimensions of the values."""
+        seen = self.seen(batch)
         made = joint_of(self, seen, Draws(dict(values), torch.zeros(1), torch.zeros(1)), torch.Size(), None)
         by_row = made.rows()
         return by_row.expand((*by_row.shape[:-1], seen.rows.size)).sum(-1) + made.shared().sum(-1)

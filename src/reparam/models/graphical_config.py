@@ -26,6 +26,10 @@ class Config:
         amortised: the latents of a row come from a network of what is observed in the row, which serves new rows too, and not from
             a table with an entry for each row. By default where the table would have more than 256 numbers.
         samples: Monte Carlo draws for each step of training.
+        estimator: of the gradient, for latents whose node names none. auto sums out discrete ones and takes the path of others;
+            score, leave_one_out, measure_valued and enumerate (sums over the values of a guide) sample every discrete latent, and
+            with guide=mean_field act on continuous ones too.
+        draws: values that such an estimator draws of each latent.
         enumerate: the largest table that exact sums over discrete latents may make; above, nodes with many values are sampled.
         transforms: of a flow.
         bins: of its splines.
@@ -39,6 +43,8 @@ class Config:
     guide: Literal["mean_field", "full_rank", "flow"] = "full_rank"
     amortised: bool | None = None
     samples: int = 8
+    estimator: Literal["auto", "score", "leave_one_out", "measure_valued", "enumerate"] = "auto"
+    draws: int = 4
     enumerate: int = 256
     transforms: int = 2
     bins: int = 8
@@ -48,9 +54,10 @@ class Config:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if self.hide is not None:
             object.__setattr__(self, "hide", (self.hide,) if isinstance(self.hide, str) else tuple(self.hide))
-        if self.guide not in (known := ("mean_field", "full_rank", "flow")):
-            raise BadInputError(f"guide={self.guide!r}: give one of {', '.join(known)}")
-        for name, least in {"classes": 2, "samples": 1, "enumerate": 1, "transforms": 1}.items():
+        for name, known in _CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                raise BadInputError(f"{name}={value!r}: give one of {', '.join(known)}")
+        for name, least in {"classes": 2, "samples": 1, "draws": 1, "enumerate": 1, "transforms": 1}.items():
             if getattr(self, name) < least:
                 raise BadInputError(f"{name}={getattr(self, name)}: give at least {least}")
         if not 0 <= self.shown <= 1:
@@ -68,3 +75,9 @@ class Sampling:
     """
 
     prior: bool = False
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "guide": ("mean_field", "full_rank", "flow"),
+    "estimator": ("auto", "score", "leave_one_out", "measure_valued", "enumerate"),
+}

@@ -46,7 +46,9 @@ class Table:
         """A column of numbers: normal, linear in others, for each class of a discrete node."""
         loc, scale = self.units[name]
         parents = reals if given is None else (given, *reals)
-        return Node(name, LinearNormal(len(reals), (classes,) if given else (), loc=loc, scale=scale), parents=parents)
+        units = [self.units[real] for real in reals]
+        law = LinearNormal(len(reals), (classes,) if given else (), loc=loc, scale=scale, units=units)
+        return Node(name, law, parents=parents)
 
 
 #: From the settings and the columns to the nodes.
