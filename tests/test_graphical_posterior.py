@@ -440,8 +440,10 @@ class TestAsking:
             model.posterior("y", {"mu": 1.0})
         with pytest.raises(BadInputError, match="give a number"):
             model.posterior("mu", {"y": "high"})
-        with pytest.raises(BadInputError, match="at least 1"):
+        with pytest.raises(BadInputError, match="1 to 10000000"):
             model.posterior("mu", n=0)
+        with pytest.raises(BadInputError, match="1 to 10000000"):
+            model.simulate(10**9)
         with pytest.raises(BadInputError, match="give one value"):
             model.do({"y": [1.0, 2.0]})
         with pytest.raises(BadInputError, match="new rows"):

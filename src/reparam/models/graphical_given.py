@@ -33,6 +33,9 @@ __all__ = [
     "training_rows",
 ]
 
+# At once, which is a hundred megabytes for each node.
+_MOST_DRAWS = 10_000_000
+
 
 def training_rows(model: Graphical) -> tuple[Tensor, Tensor]:
     """The training rows and their places, in the order of their numbers."""
@@ -66,8 +69,8 @@ def check_node(model: Graphical, name: str) -> None:
 
 
 def check_draws(n: int) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise BadInputError(f"n is {n!r}: give a number of draws, at least 1")
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _MOST_DRAWS:
+        raise BadInputError(f"n is {n!r}: give a number of draws, 1 to {_MOST_DRAWS}")
 
 
 def facts_about(model: Graphical, nodes: Mapping[str, Node]) -> dict[str, Fact]:

@@ -23,7 +23,7 @@ __all__ = ["Fact", "Particles", "ancestors", "facts_of", "particles", "summed", 
 
 # Numbers that one table of a sum may have: 64 MB.
 _MOST = 2**24
-# Numbers of an answer: half a gigabyte.
+# Numbers of an answer: a gigabyte, as weights are in double precision.
 _ALL = 2**27
 # Numbers of one node that a chunk of rows has.
 _CHUNK = 2**18
@@ -112,27 +112,35 @@ def facts_of(nodes: Mapping[str, Node], values: Mapping[str, Tensor]) -> dict[st
     return found
 
 
-def summed(nodes: Mapping[str, Node], facts: Mapping[str, Fact], known: Iterable[str], cells: int) -> dict[str, int]:
-    """Which nodes can be summed exactly, and how many values they have; the longest are left out until the tables fit.
+def summed(nodes: Mapping[str, Node], facts: Mapping[str, Fact], known: Iterable[str], draws: int) -> tuple[list[str], int]:
+    """Which nodes can be summed exactly, and the largest table of that; those with most values are left out until it fits.
 
     Args:
         nodes: parents before children.
         facts: of them.
         known: those that are not to be summed: given in all rows, or drawn by a guide.
-        cells: draws times rows, of each entry of a table.
+        draws: of each entry of a table.
+
+    Example:
+        >>> from torch.distributions import Bernoulli
+        >>> from reparam.models.graphical_node import Node, ordered
+        >>> from reparam.models.graphical_particles import facts_of, summed
+        >>> nodes = ordered([Node("a", lambda: Bernoulli(0.5)), Node("b", lambda a: Bernoulli(0.1 + 0.5 * a))])
+        >>> summed(nodes, facts_of(nodes, {}), [], 1)
+        (['a', 'b'], 4)
     """
     out = {*known, *(name for name, node in nodes.items() if node.shared)}
     sizes = {name: len(values) for name in nodes if name not in out and (values := facts[name].support) is not None}
-    while sizes:
+    while True:
         scopes: dict[str, frozenset[str]] = {}
         for name, node in nodes.items():
             above = frozenset().union(*(scopes[parent] for parent in node.parents or ()))
             scopes[name] = frozenset({name}) if name in sizes else frozenset() if name in out else above
         families = [scopes[name].union(*(scopes[parent] for parent in node.parents or ())) for name, node in nodes.items()]
-        if len(sizes) <= _DIMENSIONS and largest_table(families, sizes) * cells <= _MOST:
-            break
+        table = largest_table(families, sizes)
+        if not sizes or (len(sizes) <= _DIMENSIONS and table * draws <= _MOST):
+            return list(sizes), table
         del sizes[max(sizes, key=lambda name: sizes[name])]
-    return sizes
 
 
 @torch.no_grad()
@@ -219,7 +227,7 @@ def particles(
             terms.append(torch.where(counted, _ranked(log_prob(name, law, value), rank), 0.0))
     values = {name: _ranked(made.values[name], rank, len(facts[name].event)) for name in wanted}
     keep = [dim for dim in range(len(places)) if any(value.shape[dim] > 1 for value in values.values())]
-    if prod(max(value.shape[dim] for value in values.values()) for dim in keep) * n * batch > _MOST:
+    if prod(max(value.shape[dim] for value in values.values()) for dim in keep) * n * batch > _ALL:
         raise BadInputError(f"{', '.join(values)} have too many values together: ask for fewer at a time")
     log_weight = sum_out(terms, len(places), keep) - drawn.log_q
     drawn_too = max([1, *(value.shape[rank - 2] for value in values.values())])  # nothing known may depend on what was drawn
@@ -243,21 +251,22 @@ def weighed(
 ) -> Particles:
     """Particles of all rows, some rows at a time; without draws where all can be summed exactly."""
     closed = {name for name, each in given.items() if bool(each.known.all())} | set(drawn.values)
-    some = min(batch, _CHUNK)
-    sums = summed(nodes, facts, closed, some)
+    sums, table = summed(nodes, facts, closed, 1)
+    draws = 1
     if drawn.values or any(facts[name].random and name not in closed and name not in sums for name in nodes):
-        some = min(batch, max(1, _CHUNK // n))
-        sums = summed(nodes, facts, closed, n * some)
-        if n * batch * max(1, len(wanted)) > _ALL:
-            raise BadInputError(
-                f"{n} draws of {batch} rows for {len(wanted)} nodes are too many numbers to keep: give smaller n, or "
-                "ask for fewer nodes or rows"
-            )
-    parts = []
+        sums, table = summed(nodes, facts, closed, n)
+        draws = n
+    some = min(batch, max(1, min(_CHUNK, _MOST // table) // draws))
+    parts: list[Particles] = []
     for start in range(0, batch, some):
         end = min(start + some, batch)
         part = {name: Given(each.value[start:end], each.known[start:end]) for name, each in given.items()}
         parts.append(particles(nodes, facts, part, drawn.rows(start, end), wanted, sums, n=n, batch=end - start, source=source))
+        if parts[0].log_weight[..., 0].numel() * batch * max(1, len(wanted)) > _ALL:
+            raise BadInputError(
+                f"{draws} draws of {batch} rows for {len(wanted)} nodes are too many numbers to keep: give smaller n, or ask for "
+                "fewer nodes or rows"
+            )
     if len(parts) == 1:
         return parts[0]
     at = parts[0].log_weight.dim() - 1

@@ -205,8 +205,7 @@ def simulate(
         >>> model.simulate(5, given={"dose": 3.0})["effect"].shape
         torch.Size([5])
     """
-    if n < 1:
-        raise BadInputError(f"n is {n}: give how many rows to draw, at least 1")
+    check_draws(n)
     facts = facts_about(model, model.nodes)
     fixed = {}
     for name, value in (given or {}).items():
@@ -245,6 +244,16 @@ def impute(model: Graphical, x: Tensor, known: Tensor, source: Source | None = N
 
     Raises:
         BadInputError: for a gap in a column that no node has, or whose node has no law.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import Normal
+        >>> from reparam.models.graphical import Graphical, Node
+        >>> nodes = [Node("x", lambda: Normal(0.0, 1.0)), Node("y", lambda x: Normal(2 * x, 0.1))]
+        >>> model = Graphical(nodes, data={"x": [0.0, 1.0], "y": [0.1, 1.9]})
+        >>> rows = torch.tensor([[0.5, torch.nan], [1.0, 2.0]])
+        >>> model.impute(rows, ~rows.isnan())[:, 0], model.impute(rows, ~rows.isnan()).isnan().any()
+        (tensor([0.5000, 1.0000]), tensor(False))
     """
     check_draws(n)
     columns = model.columns
