@@ -57,10 +57,9 @@ def bayesianize(
     Example:
         >>> import torch, reparam as rp
         >>> from torch import nn
-        >>> from reparam.nn.bayesian import bayesianize
         >>> x = torch.linspace(-1, 1, 50).unsqueeze(-1)
         >>> y = torch.sin(3 * x) + 0.1 * torch.randn(50, 1)
-        >>> net = bayesianize(nn.Sequential(nn.Linear(1, 20), nn.Tanh(), nn.Linear(20, 1)), num_data=50)
+        >>> net = rp.bayesianize(nn.Sequential(nn.Linear(1, 20), nn.Tanh(), nn.Linear(20, 1)), num_data=50)
         >>> optimizer = torch.optim.Adam(net.parameters(), 1e-2)
         >>> for _ in range(5):
         ...     log_likelihood = torch.distributions.Normal(net(x), 0.1).log_prob(y).sum(-1)

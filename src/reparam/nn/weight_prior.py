@@ -64,7 +64,7 @@ class FanIn:
     def __call__(self, name: str, q: Normal) -> Normal:
         w = q.loc
         scale = self.gain / math.sqrt(fan_in(w)) if w.dim() > 1 else self.bias
-        return _normal(torch.tensor(scale, dtype=w.dtype, device=w.device))
+        return _normal(torch.tensor(scale, dtype=w.dtype, device="cpu"))  # a number, which needs no copy to a GPU
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class EmpiricalBayes:
 
     def __call__(self, name: str, q: Normal) -> Normal:
         # Cut from the gradient: at the best scale the divergence, with the hyperprior, has no slope in it.
-        square = q.loc.detach().square() + q.scale.detach().square()
+        wide = torch.promote_types(q.loc.dtype, torch.float32)
+        square = q.loc.detach().to(wide).square() + q.scale.detach().to(wide).square()
         if not self.rate:
             return _normal(square.mean().sqrt())
         return _normal(((self.rate + square.sum() / 2) / (self.shape + 1 + square.numel() / 2)).sqrt())
