@@ -371,7 +371,7 @@ class Graphical(nn.Module):
             return
         rows = self.seen(self.rows).rows
         complete = torch.ones(rows.size, dtype=torch.bool)
-        for name in getattr(self.guide, "apart", ()):
+        for name in self.guide.apart:
             complete &= ~rows.missing(name)
         if bool(complete.any()):
             batch = (self.rows[0][complete], self.rows[1][complete])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import prod
 
@@ -34,7 +35,7 @@ class Trace:
     laws: dict[str, Distribution] = field(repr=False)
 
 
-def trace(nodes: Iterable[Node], values: Mapping[str, Tensor], fill: Fill, batch: int) -> Trace:
+def trace(nodes: Iterable[Node], values: Mapping[str, Tensor], fill: Fill, batch: int, device: torch.device | None = None) -> Trace:
     """Go from parents to children: a node keeps the value it is given, a function of its parents is computed, others are filled.
 
     Args:
@@ -42,6 +43,7 @@ def trace(nodes: Iterable[Node], values: Mapping[str, Tensor], fill: Fill, batch
         values: of some of them. A value of several rows is looked at as it is, whatever its law would say.
         fill: gives the values of the other random ones, such as draws.
         batch: B, the number of rows of data.
+        device: that laws of plain numbers, such as Normal(0.0, 1.0), are made on; by default that of the values.
 
     Raises:
         BadInputError: for a law that fails, or that does not give a distribution or tensor of the shape of rows + (B,), naming the
@@ -59,20 +61,22 @@ def trace(nodes: Iterable[Node], values: Mapping[str, Tensor], fill: Fill, batch
     """
     made: dict[str, Tensor] = {}
     laws: dict[str, Distribution] = {}
-    for node in nodes:
-        name = node.name
-        if node.law is None:
-            if name not in values:
-                raise BadInputError(f"node {name!r} is given, it has no law: give its values")
-            made[name] = values[name]
-            continue
-        found = _call(node, made)
-        if isinstance(found, Tensor):
-            made[name] = values[name] if name in values else torch.atleast_1d(found)
-            continue
-        _check_law(node, found, batch)
-        laws[name] = found if name in values else expanded(node, found, batch)
-        made[name] = values[name] if name in values else fill(node, laws[name])
+    device = device or next((value.device for value in values.values()), None)
+    with device if device is not None and device.type != "cpu" else nullcontext():
+        for node in nodes:
+            name = node.name
+            if node.law is None:
+                if name not in values:
+                    raise BadInputError(f"node {name!r} is given, it has no law: give its values")
+                made[name] = values[name]
+                continue
+            found = _call(node, made)
+            if isinstance(found, Tensor):
+                made[name] = values[name] if name in values else torch.atleast_1d(found)
+                continue
+            _check_law(node, found, batch)
+            laws[name] = found if name in values else expanded(node, found, batch)
+            made[name] = values[name] if name in values else fill(node, laws[name])
     return Trace(made, laws)
 
 

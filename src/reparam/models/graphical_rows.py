@@ -90,7 +90,7 @@ def joint(
     one_pass = _Pass(rows, given, Enumeration(summed, len(given.shape) + 1), source)
     fixed = {name: value for name, value in rows.values.items() if nodes[name].law is None or bool(rows.there[name].all())}
     fixed |= {name: value for name, value in given.values.items() if name not in rows.there and name not in given.known}
-    made = trace(active, fixed, one_pass, rows.size)
+    made = trace(active, fixed, one_pass, rows.size, next(iter(rows.need.values())).device)
     rank = len(summed) + len(given.shape) + 1
     own: dict[str, Tensor] = {}
     shared: dict[str, Tensor] = {}
