@@ -202,9 +202,11 @@ def test_responses():
     assert from_tensor(x, name="t").response is None
     one = from_tensor(x, response=torch.tensor([1, 2, 3]), name="t")
     assert (one.response.tolist(), one.responses) == ([[1.0], [2.0], [3.0]], ("response",))
-    two = from_tensor(x, response=np.ones((3, 2)), name="t")
+    two = from_tensor(x, response=np.arange(6.0).reshape(3, 2), name="t")
     assert two.responses == ("response_1", "response_2")
     assert len({one.digest, two.digest, from_tensor(x, name="t").digest}) == 3
+    with pytest.warns(DataWarning, match="the response response is always 3"):
+        from_tensor(x, response=torch.full((3,), 3.0), name="t")
     with pytest.raises(BadInputError, match=r"the response of the tensor is nan in row 2 \(1 such\)"):
         from_tensor(x, response=torch.tensor([1, float("nan"), 3]), name="t")
     with pytest.raises(BadInputError, match=r"has shape \(4,\) .* for 3 rows"):

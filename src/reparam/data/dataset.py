@@ -233,7 +233,11 @@ def _responses(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor], tuple[str,
     if len(made) < len(parts) or any(found.shape[1] != size for found in made.values()):
         raise BadInputError("all parts of the data must have the same responses, or none: " + ", ".join(parts))
     default = ("response",) if size == 1 else tuple(f"response_{i + 1}" for i in range(size))
-    return made, parts["train"].responses or default
+    names = parts["train"].responses or default
+    for name, values in zip(names, made["train"].unbind(1), strict=True):
+        if len(values) > 1 and bool((values == values[0]).all()):
+            warnings.warn(f"{parts['train'].title}: the response {name} is always {values[0]:g}", DataWarning, stacklevel=4)
+    return made, names
 
 
 def _to_float(part: Part) -> Array:
