@@ -68,7 +68,7 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
         sections=[_training(model, history, best), *sections(model, splits)],
         tables=tables(record),
         command=command(run),
-        rows=f"{evaluation.rows} {'samples' if getattr(model.config, 'target', None) else 'test data'}",
+        rows=f"{evaluation.rows} {_kind_of_rows(model, record)}",
         parameters=f"{sum(p.numel() for p in model.parameters()):,}",
     )
     path = run.path / "report.html"
@@ -80,7 +80,14 @@ def _title(record: Mapping[str, Any]) -> str:
     name = record["model"]["name"]
     target = record["model"]["config"].get("target")
     on = f"fitted to {target}" if target else f"on {record['data']['name']}"
-    return f"{name.upper() if len(name) <= 3 else name.capitalize()} {on}"
+    shown = {"graphical": "Graphical model"}.get(name, name.upper() if len(name) <= 3 else name.capitalize())
+    return f"{shown} {on}"
+
+
+def _kind_of_rows(model: Any, record: Mapping[str, Any]) -> str:
+    if getattr(model.config, "target", None):
+        return "samples"
+    return "test data" if record["data"]["options"].get("test_fraction", 0.1) > 0 else "training rows, as no others were kept"
 
 
 def _training(model: Any, history: list[dict[str, Any]], best: int) -> Section:

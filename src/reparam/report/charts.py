@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from reparam.report.chart import CARD, HUES, MUTED, SERIES, Chart, quoted
+from reparam.report.chart import CARD, HUES, MUTED, SERIES, Chart
 from reparam.training import Monitor
 from reparam.training.config import ELBO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["agreement", "bars", "columns", "curves", "histograms", "lines", "projection", "quantiles", "ratios", "rounded", "table"]
+__all__ = ["agreement", "bars", "columns", "curves", "histograms", "lines", "projection", "quantiles", "ratios", "rounded", "short"]
 
 # More kinds than this share colours, and a legend of them would not be read.
 _MOST_NAMED = 20
+# Of the name of a column.
+_LETTERS = 24
 
 
 def curves(history: Sequence[Mapping[str, Any]], best: int, monitor: Monitor = ELBO, *, truth: float | None = None) -> list[str]:
@@ -83,14 +85,6 @@ def _zoom(axis: Axes, values: Sequence[float]) -> None:
     axis.set_ylim(low - room, high + room)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of texts; the first of each row names it."""
-    cells = ["".join(f"<th>{quoted(name)}</th>" for name in head)]
-    for first, *others in rows:
-        cells.append(f'<th scope="row">{quoted(first)}</th>' + "".join(f"<td>{quoted(text)}</td>" for text in others))
-    return "<table>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>"
-
-
 def bars(values: Mapping[str, float], label: str, *, mark: str | None = None, name: str = "variance") -> str:
     """Positive numbers on a logarithmic scale, a bar each, with their names and values; one marked among the others."""
     shown = {name: rounded(value, 3) for name, value in values.items()}
@@ -151,6 +145,13 @@ def projection(points: np.ndarray, labels: np.ndarray | None, axes_names: tuple[
         axis.set_xlabel(axes_names[0])
         axis.set_ylabel(axes_names[1])
     return chart.svg
+
+
+def short(names: tuple[str, ...] | None, n: int) -> tuple[str, ...]:
+    """What charts call columns: their own names, short and as plain text, or their numbers."""
+    if names is None or len(names) != n:
+        return tuple(f"column {i + 1}" for i in range(n))
+    return tuple((name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…") for name in names)
 
 
 def lines(
@@ -243,9 +244,9 @@ def agreement(
     return chart.svg
 
 
-def histograms(data: np.ndarray, samples: np.ndarray, names: Sequence[str], most: int = 6) -> list[str]:
-    """The first columns of data and of samples, a chart each, as densities over each other."""
-    return [_histogram(data[:, i], samples[:, i], i + 1, names[i]) for i in range(min(most, data.shape[1]))]
+def histograms(data: np.ndarray, samples: np.ndarray, names: Sequence[str], most: int = 6, number: int = 1) -> list[str]:
+    """The first columns of data and of samples, a chart each, as densities over each other; the number is that of the first."""
+    return [_histogram(data[:, i], samples[:, i], i + number, names[i]) for i in range(min(most, data.shape[1]))]
 
 
 def _histogram(data: np.ndarray, samples: np.ndarray, number: int, name: str) -> str:

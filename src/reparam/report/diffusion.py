@@ -142,8 +142,8 @@ def guidance(subject: Subject) -> Section | None:
 
 def filling(subject: Subject) -> Section | None:
     """Test data with a part hidden, filled in several times."""
-    if not subject.unlabelled:
-        return None
+    if not subject.unlabelled or hasattr(subject.model, "plan"):
+        return None  # gaps of a table are shown in their own way
     model, test = subject.model, subject.splits.test.x
     lead = (
         "A part of a test datum is hidden, and drawn again as it goes with the rest. Each time it is another draw: where the rest "

@@ -12,6 +12,7 @@ from reparam.models.gradient import ESTIMATORS
 from reparam.report import charts
 from reparam.report.charts import rounded
 from reparam.report.pieces import Figure, Section, Subject
+from reparam.report.tables import table as table_of
 
 __all__ = ["gradients"]
 
@@ -76,7 +77,7 @@ def _of_discrete(subject: Subject) -> Section:
     caption = f"Shorter is better; the scale is logarithmic. {_size(subject)}."
     own = next((name for name in shown if name.endswith("(this run)")), None)
     chart = charts.bars({name: m.total_variance for name, m in shown.items()}, _LABEL, mark=own)
-    table = charts.table(("estimator", "variance", "signal to noise", ""), rows)
+    table = table_of(("estimator", "variance", "signal to noise", ""), rows)
     return Section(title, lead, [Figure(caption, [chart, table])])
 
 

@@ -30,12 +30,14 @@ class Figure:
         pictures: their markup; side by side where there is room.
         key: what the colours of their series stand for, in order.
         wide: whether it takes the whole width of the page.
+        colours: of the key, where they are not those of the series.
     """
 
     caption: str
     pictures: list[str]
     key: tuple[str, ...] = ()
     wide: bool = False
+    colours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

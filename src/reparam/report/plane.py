@@ -70,9 +70,13 @@ def scatter(
     series: int = 0,
     behind: np.ndarray | None = None,
     above: np.ndarray | None = None,
+    ringed: np.ndarray | None = None,
     axes: tuple[str, str] = ("", ""),
 ) -> str:
-    """Points in a frame, in the colour of a series, or of their labels; others behind them in grey, or above them in blue."""
+    """Points in a frame, in the colour of a series, or of their labels; others behind them in grey, or above them in blue.
+
+    Rings are drawn around those that are `ringed`.
+    """
     chart = Chart(name, description, width=_WIDTH, height=_HEIGHT)
     with chart as axis:
         if behind is not None:
@@ -85,6 +89,8 @@ def scatter(
                 axis.scatter(group[:, 0], group[:, 1], s=5, color=colour, alpha=0.75, linewidths=0)
         if above is not None:
             axis.scatter(above[:, 0], above[:, 1], s=5, color=SERIES[0], alpha=0.8, linewidths=0)
+        if ringed is not None:
+            axis.scatter(ringed[:, 0], ringed[:, 1], s=26, facecolors="none", edgecolors=INK, linewidths=0.9)
         _frame(axis, frame, title)
         axis.set_xlabel(axes[0], parse_math=False)
         axis.set_ylabel(axes[1], parse_math=False)

@@ -17,8 +17,6 @@ __all__ = ["beside", "samples"]
 _LABELS, _EACH, _POINTS, _FEWER = 10, 8, 600, 600
 # Pairs of columns that are shown.
 _PAIRS = 3
-# Letters of the name of a column.
-_LONGEST = 24
 _LEADS = {
     "trajectory": "New data: noise, from which the noise was taken away step by step.",
     "law": "New data: noise, pushed through the flow.",
@@ -28,8 +26,8 @@ _LEADS = {
 
 def samples(subject: Subject) -> Section | None:
     """New data, by label where the model knows labels."""
-    if getattr(subject.model.config, "target", None) is not None:
-        return None  # without data they are shown beside the target
+    if getattr(subject.model.config, "target", None) is not None or hasattr(subject.model, "plan"):
+        return None  # without data they are shown beside the target, and rows of a graph in their own way
     lead = next((text for method, text in _LEADS.items() if hasattr(subject.model, method)), "New data.")
     shown = {"image": _images, "audio": sampled_sounds, "text": sampled_texts}.get(subject.kind, _vectors)
     return Section("Samples", lead, shown(subject))
@@ -60,20 +58,13 @@ def _vectors(subject: Subject) -> list[Figure]:
     else:
         x = subject.model.sample(n, subject.source, **subject.options(noisy=True, **subject.quick))
     made = x.flatten(1).double().numpy()
-    columns = _columns(test.columns, data.shape[1])
+    columns = charts.short(test.columns, data.shape[1])
     figures = beside(data, made, test_labels=None if labels is None else subject.labels(), labels=labels, columns=columns)
     if data.shape[1] != 2:
         densities = charts.histograms(data, made, columns)
         which = "How the first columns are distributed." if data.shape[1] > len(densities) else "How the columns are distributed."
         figures.append(Figure(which, densities, ("test data", "samples"), wide=len(densities) > 2))
     return figures
-
-
-def _columns(names: tuple[str, ...] | None, n: int) -> tuple[str, ...]:
-    """What charts call columns: their own names, short and as plain text, or their numbers."""
-    if names is None or len(names) != n:
-        return tuple(f"column {i + 1}" for i in range(n))
-    return tuple((name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…") for name in names)
 
 
 def beside(
@@ -95,7 +86,7 @@ def beside(
         names: what the two are.
         columns: what the columns are called; their numbers by default.
     """
-    columns = columns or _columns(None, data.shape[1])
+    columns = columns or charts.short(None, data.shape[1])
     if data.shape[1] < 2:
         return []
     pairs = [(0, 1)] if data.shape[1] == 2 else _related(data)

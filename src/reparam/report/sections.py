@@ -9,9 +9,16 @@ import torch
 
 from reparam.data import Splits
 from reparam.noise import Fresh
+from reparam.report.bnn import certainty, inputs_that_matter, predictions
+from reparam.report.bnn_weights import draws_of_weights, known_weights
+from reparam.report.calibration import calibrated
 from reparam.report.diffusion import filling, guidance, samplers, trajectories
 from reparam.report.flow import bending, calibration, density
 from reparam.report.gradients import gradients
+from reparam.report.graphical import by_row, graph, learned
+from reparam.report.graphical_check import gaps, new_rows
+from reparam.report.graphical_classes import classes
+from reparam.report.graphical_what_if import what_if
 from reparam.report.levels import levels
 from reparam.report.pieces import Section, Subject
 from reparam.report.samples import samples
@@ -24,9 +31,9 @@ __all__ = ["sections"]
 _SECTIONS: tuple[tuple[str, Callable[[Subject], Section | None]], ...] = (
     ("reconstruct", reconstructions),
     ("trajectory", trajectories),
-    ("law", bending),
-    ("law", density),
-    ("law", fit_to_target),
+    ("pull", bending),
+    ("pull", density),
+    ("pull", fit_to_target),
     ("sample", samples),
     ("trajectory", guidance),
     ("impute", filling),
@@ -34,13 +41,26 @@ _SECTIONS: tuple[tuple[str, Callable[[Subject], Section | None]], ...] = (
     ("denoiser", levels),
     ("pull", calibration),
     ("encode", latent_space),
-    ("elbo", gradients),
-    ("law", target_gradients),
+    ("encode", gradients),
+    ("pull", target_gradients),
+    ("plan", graph),
+    ("plan", learned),
+    ("plan", by_row),
+    ("plan", classes),
+    ("plan", gaps),
+    ("plan", new_rows),
+    ("plan", what_if),
+    ("predict", predictions),
+    ("predict", calibrated),
+    ("predict", certainty),
+    ("predict", inputs_that_matter),
+    ("predict", known_weights),
+    ("predict", draws_of_weights),
 )
 
 
 def sections(model: Any, splits: Splits) -> list[Section]:
-    """The sections of a model, by its methods, such as `reconstruct`, `sample`, `encode`, `law`, `trajectory`, `impute`.
+    """The sections of a model, by its methods, such as `reconstruct`, `sample`, `encode`, `pull`, `trajectory`, `plan`, `predict`.
 
     A model gets the pictures of the methods that it has; it need not know of reports.
     """
