@@ -263,15 +263,12 @@ class Graphical(nn.Module):
 
     @torch.no_grad()
     def describe(self, inputs: Batch, source: Source | None = None, *, n: int = 100) -> dict[str, Tensor]:
-        """What is not observed of rows: probabilities N x S of discrete latents that are summed out, means N + event of others.
+        """What is known of the latents of rows: probabilities N x S of discrete ones that are summed out, means N + event of others.
 
         Args:
             inputs: as `inputs` gives them.
             source: of the noise.
             n: draws of the guide.
-
-        Raises:
-            BadInputError: for rows that a guide which is a table has no entries for.
         """
         return describe(self, inputs, source, n)
 

@@ -77,11 +77,11 @@ def bound(model: Graphical, batch: Batch, source: Source | None) -> Loss:
 def log_weights(model: Graphical, n: int, batch: Batch, source: Source | None = None) -> Tensor:
     """How probable rows are at `n` draws of the guide, log p(row, z_i | s_i) - log q(z_i | row, s_i): n + (B,).
 
-    The mean of their exponentials estimates p(row | training data). Discrete latents are summed out; latents of rows that the
-    guide has in a table are drawn from their laws, as those of new rows are.
+    The mean of their exponentials estimates p(row | training data). Discrete latents are summed out. Latents of rows that the guide
+    draws jointly for the whole table are drawn from their laws, as those of new rows are: it has no density of one row.
     """
     seen = model.seen(batch)
-    if model.guide is not None and not model.guide.amortised:
+    if model.guide is not None and model.guide.whole:
         seen = seen.as_new()
     drawn = draws_of(model, seen, drawer(n, source))
     log_p = joint_of(model, seen, drawn, torch.Size([n]), source).rows()

@@ -45,12 +45,17 @@ class Columns(nn.Module):
         self.names = tuple(names)
         self.categories = {name: tuple(known) for name, known in categories.items()}
         self.places = {name: found for name, node in nodes.items() if (found := self._find(node))}
-        self.integers: set[str] = {name for name, node in nodes.items() if node.law is None and name in self.categories}
+        # Discrete nodes with a law come later, when their laws are known.
+        self.integers: set[str] = {name for name in self.places if nodes[name].law is None and self.named(name)}
         self.vectors = {name for name, found in self.places.items() if len(found) > 1}
         self.register_buffer("shift", torch.zeros(len(self.names)))
         self.register_buffer("scale", torch.ones(len(self.names)))
         self.numbers = [i for i, name in enumerate(self.names) if name not in self.categories]
         self.kinds = [(i, len(self.categories[name])) for i, name in enumerate(self.names) if name in self.categories]
+
+    def named(self, name: str) -> bool:
+        """Whether the values of a node are categories with names."""
+        return all(self.names[i] in self.categories for i in self.places[name])
 
     @property
     def features(self) -> int:

@@ -124,12 +124,15 @@ def evaluate(model: Graphical, inputs: Batch, *, k: int, source: Source | None =
 def describe(model: Graphical, inputs: Batch, source: Source | None, n: int) -> dict[str, Tensor]:
     """What is known of the latents of rows; see [`describe`][reparam.models.graphical.Graphical.describe]."""
     seen = model.seen(inputs)
-    local = [latent.name for latent in model.plan().latents if not latent.shared]
-    if local and model.guide is not None and not model.guide.amortised and bool((seen.index < 0).any()):
-        raise BadInputError(
-            f"the guide has a table of {', '.join(local)} of the training rows, and these rows are others: ask "
-            "model.posterior(query, evidence), or train with amortised=True"
-        )
-    made = joint_of(model, seen, draws_of(model, seen, drawer(n, source)), torch.Size([n]), source)
-    found = {name: made.posterior(name).expand(n, seen.rows.size, -1).mean(0) for name in made.places}
-    return found | {name: made.values[name].float().mean(0) for name in local if name in made.values}
+    drawn = draws_of(model, seen, drawer(n, source))
+    made = joint_of(model, seen, drawn, torch.Size([n]), source)
+    # Draws for training rows are of their posterior, as the guide has it; those for new rows have importance weights.
+    log_weight = (made.rows() - drawn.log_q_rows).expand(n, seen.rows.size)
+    weight = torch.where(seen.index < 0, log_weight.softmax(0), 1 / n)
+    found = {}
+    for name in [*made.places, *(latent.name for latent in model.plan().latents if not latent.shared)]:
+        value = made.posterior(name) if name in made.places else made.values.get(name)
+        if value is not None:
+            event = value.shape[2:] if value.dim() > 1 else ()
+            found[name] = (weight.reshape(weight.shape + (1,) * len(event)) * value.expand(*weight.shape, *event)).sum(0)
+    return found

@@ -162,7 +162,8 @@ def given_graph(config: Config, table: Table) -> list[Node]:
     if name in GRAPHS:
         return GRAPHS[name](config, table)
     raise BadInputError(
-        f"the model has the graph {name}, and files import nothing: call reparam.models.graphical_examples.name_graph({name!r})"
+        f"the model has the graph {name}, and files import nothing: give it again, --graph {name}, or in Python call "
+        f"reparam.models.graphical_examples.name_graph({name!r})"
     )
 
 

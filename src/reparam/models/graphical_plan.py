@@ -180,6 +180,12 @@ def _check_values(columns: Columns, laws: Mapping[str, Distribution], x: Tensor)
     """Refuse values that are in no support, where supports do not depend on parents: those are looked at in training."""
     values, there = columns.read(x)
     for name, law in laws.items():
+        if name in columns.places and columns.named(name) and not is_discrete(law):
+            raise BadInputError(
+                f"node {name!r} has the law {law_name(law)}, and its column has the categories "
+                f"{', '.join(columns.categories[columns.names[columns.places[name][0]]])}: give it a law of categories, such as "
+                "Categorical"
+            )
         if name not in columns.places or law.support is None or any(isinstance(bound, Tensor) for bound in bounds(law.support)):
             continue
         inside = law.support.check(values[name])
