@@ -48,6 +48,10 @@ def coin(p):
     return lambda: Bernoulli(p)
 
 
+# A normal mean: the posterior, the bound at its best and the predictive density are known.
+DATA = normals(20, seed=3) * 2 + 1
+
+
 # Sprinkler: a network whose tables are exact; with rows of which some values are missing.
 RAIN, SPRINKLER = 0.2, torch.tensor([0.4, 0.01])
 WET = torch.tensor([[0.0, 0.8], [0.9, 0.99]])
@@ -112,6 +116,39 @@ def test_a_chain_costs_no_more_than_its_links():
     assert model.loss(model.rows).total.isfinite()
 
 
+def test_what_is_observed_is_known_for_certain():
+    model = Graphical(
+        [
+            Node("a", lambda: Categorical(torch.tensor([0.2, 0.3, 0.5]))),
+            Node("v", lambda a: OneHotCategorical(torch.ones(2)), columns=("v0", "v1")),
+            Node("y", lambda a, v: Normal(a + v[..., 0], 1.0)),
+        ],
+        data={"a": [0.0, None, 2.0], "v0": [1.0, 0.0, None], "v1": [0.0, 1.0, None], "y": [0.1, 0.2, 0.3]},
+    )
+    found = model.describe(model.rows)
+    assert torch.allclose(found["a"][[0, 2]], torch.eye(3)[[0, 2]])
+    assert torch.allclose(found["v"][:2], torch.eye(2))
+    weight = torch.tensor([0.2, 0.3, 0.5]) * Normal(torch.arange(3.0), 1.0).log_prob(torch.tensor(0.2)).exp()
+    assert torch.allclose(found["a"][1], weight / weight.sum())
+
+
+def test_new_rows_have_no_part_in_the_latents_of_training_rows():
+    """The bound of rows that a joint table does not know is E log p(row | s), however wide the law of the table is."""
+    nodes = [
+        Node("mu", lambda: Normal(0.0, 1.0), shared=True),
+        Node("z", lambda: Normal(0.0, 1.0)),
+        Node("y", lambda mu, z: Normal(mu + 0 * z, 1.0)),
+    ]
+    model = Graphical(nodes, Config(guide="mean_field", amortised=False, samples=4000), {"y": DATA})
+    mu = model.draw_latents(20000, model.rows, fresh()).values["mu"]
+    truth = Normal(mu, 1.0).log_prob(torch.tensor([0.0, 1.0])).mean().item()
+    found = model.loss(model.read({"y": [0.0, 1.0]}), fresh()).parts["elbo"].item()
+    assert found == pytest.approx(truth, abs=0.05)
+    with torch.no_grad():
+        model.guide.joint.log_sigma[1:] += 2
+    assert model.loss(model.read({"y": [0.0, 1.0]}), fresh()).parts["elbo"].item() == pytest.approx(found, abs=0.05)
+
+
 def test_what_cannot_happen_has_no_gradient():
     logits = nn.Parameter(torch.tensor([0.0, 1.0]))
     never = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]])
@@ -150,10 +187,6 @@ def test_numbers_that_nothing_depends_on_are_left_out():
     assert torch.allclose(model.joint(model.rows, {}).rows(), by_class.logsumexp(1), atol=1e-5)
     probabilities = model.describe(model.rows)["c"]
     assert torch.allclose(probabilities, by_class.softmax(1), atol=1e-5)
-
-
-# A normal mean: the posterior, the bound at its best and the predictive density are known.
-DATA = normals(20, seed=3) * 2 + 1
 
 
 def mean_model(**config):
@@ -254,7 +287,7 @@ def test_discrete_latents_that_are_sampled_have_the_gradient_of_their_estimator(
 
     def model_of(estimator, rows, **config):
         nodes = [
-            Node("c", lambda: Categorical(torch.tensor([0.2, 0.3, 0.5])), estimator=estimator, rows=rows),
+            Node("c", lambda: Categorical(torch.tensor([0.2, 0.3, 0.5])), estimator=estimator, draws=rows),
             Node("y", lambda c: Normal(c.float(), 1.0)),
         ]
         return Graphical(nodes, Config(amortised=False, samples=32, **config), data)
@@ -296,7 +329,7 @@ def test_continuous_latents_have_the_gradient_of_their_estimator(estimator):
     """Against quadrature, which is exact here: one false alarm in 1e9, an error of 0.2 is caught."""
 
     def model_of(estimator):
-        node = Node("mu", lambda: Normal(0.0, 3.0), shared=True, estimator=estimator, rows=8)
+        node = Node("mu", lambda: Normal(0.0, 3.0), shared=True, estimator=estimator, draws=8)
         return Graphical(
             [node, Node("y", lambda mu: Normal(mu, 2.0))], Config(guide="mean_field", samples=64), {"y": torch.arange(5.0)}
         )
@@ -518,7 +551,7 @@ def lone(law=lambda: Normal(0.0, 1.0), **settings):
         (lambda: [lone(Normal(0.0, 1.0))], "give a function of its parents"),
         (lambda: [lone(Normal)], "give a function of its parents"),
         (lambda: [Node("", coin(0.5))], "give it a name"),
-        (lambda: [lone(rows=0)], "how many values to draw"),
+        (lambda: [lone(draws=0)], "how many values to draw"),
         (lambda: [lone(estimator=rp.Score)], "give an instance"),
         (lambda: [Node("y", parents=("z",))], "no law: a node that is given has none"),
     ],

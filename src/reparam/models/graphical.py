@@ -99,7 +99,7 @@ class Graphical(nn.Module):
         if (make := _ESTIMATORS.get(self.config.estimator)) is not None:
             for name, node in self.nodes.items():
                 if node.law is not None and node.estimator is None:
-                    self.nodes[name] = replace(node, estimator=make(), rows=self.config.draws)
+                    self.nodes[name] = replace(node, estimator=make(), draws=self.config.draws)
         modules = {name: node.law for name, node in self.nodes.items() if isinstance(node.law, nn.Module)}
         self.laws = nn.ModuleDict({f"p({name.replace('.', '/')})": law for name, law in modules.items()})
         self.columns = Columns(self.nodes, (), {})
@@ -226,7 +226,9 @@ class Graphical(nn.Module):
         """The loss of a batch: the negative of the evidence lower bound for each row, from `config.samples` draws of the guide.
 
         Returns:
-            `total`, to minimise. `parts`: "elbo", and its terms "log_joint" = E log p and "entropy" = -E log q, in nats a row.
+            `total`, to minimise. `parts`: "elbo", and its terms "log_joint" = E log p and "entropy" = -E log q, in nats a row. Of
+            new rows, with a guide that is one joint law of what is shared and of the training rows, the terms of p(s) and q(s) are
+            left out.
 
         Raises:
             BadInputError: for a law that fails, or a value outside of its support, naming the node.
@@ -263,7 +265,7 @@ class Graphical(nn.Module):
 
     @torch.no_grad()
     def describe(self, inputs: Batch, source: Source | None = None, *, n: int = 100) -> dict[str, Tensor]:
-        """What is known of the latents of rows: probabilities N x S of discrete ones that are summed out, means N + event of others.
+        """What is known of the latents of rows: probabilities N x S of discrete ones that are summed, means N + event of others.
 
         Args:
             inputs: as `inputs` gives them.

@@ -54,16 +54,20 @@ def bound(model: Graphical, batch: Batch, source: Source | None) -> Loss:
     def cost(draw: Sampler) -> Tensor:
         nonlocal entropy
         drawn = draws_of(model, seen, lambda name, law: _sampled(model, draw, name, law, shape, source))
-        log_q = drawn.log_q_rows + drawn.log_q_shared / model.size
         made = joint_of(model, seen, drawn, shape, source)
-        log_p = made.rows() + made.shared() / model.size
+        share = torch.full_like(drawn.log_q_rows, 1 / model.size)
+        if model.guide is not None and model.guide.whole:
+            # The joint law is of the training rows' latents too, which are no concern of new rows.
+            share = torch.where(seen.index < 0, 0.0, 1 / model.size)
+        log_p = made.rows() + share * made.shared()
+        log_q = drawn.log_q_rows + share * drawn.log_q_shared
         full = torch.broadcast_shapes(log_p.shape, log_q.shape, (*shape, seen.rows.size))
         entropy = -log_q.detach().expand(full)
         return (log_q - log_p).expand(full)
 
     named = {latent.name: latent.estimator for latent in model.plan().latents if latent.estimator is not None}
     alone = {name: estimator for name, estimator in named.items() if not isinstance(estimator, Pathwise)}
-    nodes, value = run(cost, alone, {name: model.nodes[name].rows for name in alone}, (*shape, seen.rows.size), source)
+    nodes, value = run(cost, alone, {name: model.nodes[name].draws for name in alone}, (*shape, seen.rows.size), source)
     for node in reversed(nodes.values()):
         value = node.estimator.weigh(node.draw, value)
         with torch.no_grad():

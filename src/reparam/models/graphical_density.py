@@ -165,8 +165,7 @@ class Joint:
         terms: log p(node | parents), by node; 0 in rows where nothing observed depends on the node.
         shared_terms: those of shared nodes, which count once and not for each row.
         places: the dimension of each enumerated node.
-        corrections: for nodes that are enumerated in some rows and observed in others, minus the log of how often the observed
-            value is repeated there.
+        corrections: for nodes that are enumerated in some rows and observed in others, minus infinity at values that were not.
     """
 
     values: dict[str, Tensor] = field(repr=False)

@@ -327,7 +327,7 @@ def _estimator(node: Node, law: Distribution) -> tuple[str, str]:
         return type(node.estimator).__name__, "it was named"
     if not is_discrete(law):
         return "Pathwise", "its draws have a path"
-    choice = choose(law, node.rows)
+    choice = choose(law, node.draws)
     return type(choice.estimator).__name__, choice.reason
 
 

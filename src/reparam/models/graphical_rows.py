@@ -120,8 +120,11 @@ class _Pass:
         if name in self.lay.places:
             value = self.lay(node, law)
             if there is not None:
-                self.correct(name, there, value)
-        elif name in self.given.values:
+                same = value == self.rows.values[name].to(value.dtype)
+                same = same.flatten(same.dim() - len(law.event_shape)).all(-1) if law.event_shape else same
+                self.corrections.append(torch.where(there & ~same, -torch.inf, 0.0))
+            return value
+        if name in self.given.values:
             value = self.given.values[name]
             if name in self.given.known:
                 known = self.given.known[name]
@@ -137,13 +140,6 @@ class _Pass:
         if len(law.batch_shape) == 1:
             law = law.expand(self.given.shape + law.batch_shape)
         return rsample(law, source=self.source) if torch.is_grad_enabled() else sample(law, source=self.source)
-
-    def correct(self, name: str, there: Tensor, value: Tensor) -> None:
-        """Where the node is observed, its value is repeated as often as it has values."""
-        place = self.lay.places[name]
-        repeated = torch.tensor(float(value.shape[place])).log().to(there.device)
-        shape = (1,) * (len(self.lay.places) + len(self.given.shape)) + there.shape
-        self.corrections.append(torch.where(there, -repeated, 0.0).reshape(shape))
 
     def counts(self, name: str) -> Tensor | None:
         """In which rows the density of a node counts, (B,); None for all."""
