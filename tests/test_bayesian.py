@@ -70,6 +70,22 @@ class Tied(nn.Module):
         return self.b(self.a(x))
 
 
+class Times(nn.Module):
+    """A layer of times, not of data: as many of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.layer(x.transpose(0, 1)).transpose(0, 1).softmax(-1)
+
+
+def reused():
+    layer = nn.Linear(3, 3)
+    return nn.Sequential(layer, nn.Tanh(), nn.Sequential(layer))
+
+
 class Recurrent(nn.Module):
     def __init__(self):
         super().__init__()
@@ -144,6 +160,13 @@ CASES = {
     "read": (lambda: Read(False), (3, 3), {"first": "weights", "last": "local"}),
     "read besides": (lambda: Read(True), (3, 3), {"first": "weights", "last": "local"}),
     "tied": (Tied, (3, 3), {}),
+    "reused": (reused, (3, 3), {}),
+    "times": (Times, (3, 3, 2), {"layer": "weights"}),
+    "batch norm": (
+        lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2)),
+        (4, 3),
+        {"0": "weights", "2": "weights"},
+    ),
     "recurrent": (Recurrent, (3, 4, 2), {"head": "local"}),
     "attention": (Attentive, (2, 3, 4), {"layer.linear1": "flipout", "layer.linear2": "flipout"}),
     "norm": (lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), (3, 3), {"0": "local"}),
@@ -197,6 +220,8 @@ def test_data_are_independent_by_local_noise_and_uncorrelated_by_flipout():
         y = drawn(net, torch.ones(2, 3, dtype=D), 4000).squeeze(-1)
         z = (y - y.mean(0)) / y.std(0)
         assert bool(mean_test(z[:, 0] * z[:, 1], float(correlated), alpha=1e-9)), method
+        same = torch.isclose(z[:, 0].abs(), z[:, 1].abs(), rtol=0.2).all()  # without the signs of inputs they would be
+        assert bool(same) == correlated
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -437,6 +462,17 @@ def test_looking_leaves_no_trace():
     assert all(p.grad is None for p in net.parameters())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_part_that_is_used_twice_keeps_its_parameters(method):
+    """`functional_call` leaves what it puts at two names of one place."""
+    norm = nn.BatchNorm1d(3)
+    net = bayesianize(nn.Sequential(norm, reused(), norm), num_data=10, method=method)
+    before, values = dict(net.named_parameters()), copy.deepcopy(dict(net.named_parameters()))
+    net(torch.randn(5, 3))
+    assert all(p is before[name] and torch.equal(p, values[name]) for name, p in net.named_parameters())
+    assert net.module[0].num_batches_tracked == 2
+
+
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_looking_without_gradients(off):
     net = bayesianize(Read(True), num_data=10)
@@ -607,6 +643,13 @@ def test_mixed_precision(method):
         off = torch.stack([net(x) for _ in range(20)]).detach().float() - net.module(x).detach().float()
     wanted = F.linear(x**2, net.posterior()["weight"].variance, net.posterior()["bias"].variance).sqrt().detach()
     # Of 400 units and 20 calls at least: 5 % is 6 standard errors. Rounding to half precision adds less.
+    assert abs(float((off / wanted).square().mean().sqrt()) - 1) < 0.05
+    # In half precision throughout, around means that do not round the noise away.
+    with torch.no_grad():
+        for p in net.module.parameters():
+            p.zero_()
+        half = net.half()
+        off = torch.stack([half(x.half()) for _ in range(20)]).float()
     assert abs(float((off / wanted).square().mean().sqrt()) - 1) < 0.05
 
 

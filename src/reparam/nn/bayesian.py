@@ -15,7 +15,7 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.distributions import Distribution, Normal
 from torch.func import functional_call
 
-from reparam.nn.calls import data_count, layers, routes
+from reparam.nn.calls import data_count, in_all_places, layers, places, routes
 from reparam.nn.flipout import Forward, NoisyLayer, Route
 from reparam.nn.weight_prior import WeightPrior, divergence, fan_in
 from reparam.noise import Source
@@ -87,8 +87,9 @@ class Bayesian(nn.Module):
     law by looking at the first forward: "local" is for layers that take each datum once, as one vector (two-dimensional input);
     convolutions, sequences N x T x D and layers that are called several times get flipout in its place; and what no noise on
     outputs has the law of gets its weights drawn: recurrent layers, attention, norms, embeddings, tied weights, weights that are
-    read without calling their layer, and inputs whose rows are not the data. The first dimension of the first tensor of a call
-    counts the data. Where data look at each other, as in batch norm or in graphs, use "weights". `net.routes` says what was chosen.
+    read without calling their layer, inputs whose rows are not the data, and all weights where data look at each other, as in batch
+    norm. The first dimension of the first tensor of a call counts the data; where that is of integers, whose slopes cannot be
+    followed, and data look at each other, as in graphs, use "weights". `net.routes` says what was chosen.
 
     Under `torch.compile` and `torch.func`, call the network once before, for it to look.
 
@@ -135,6 +136,7 @@ class Bayesian(nn.Module):
         self.routes: dict[str, Route] | None = None
         found = {} if method == "weights" else layers(self.module, self.names)
         self._noisy = {name: NoisyLayer(name, layer) for name, layer in found.items()}
+        self._places = places(self.module)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -157,7 +159,7 @@ class Bayesian(nn.Module):
 
         Several sets of them go through `torch.func.vmap(lambda w: net.at(w, x))(weights)`.
         """
-        return functional_call(self.module, dict(weights), args, kwargs)
+        return functional_call(self.module, in_all_places(weights, self._places), args, kwargs, tie_weights=False)
 
     def forward(self, *args: Any, source: Source | None = None, **kwargs: Any) -> Any:
         """What the module gives, with a draw of its weights.
