@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json as json_
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from reparam.cli.parser import Parser
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
+
+if TYPE_CHECKING:
+    from reparam.training import Run
 
 __all__ = ["run"]
 
@@ -26,27 +30,46 @@ def run(name: str, words: Sequence[str]) -> None:
     parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
     parser.add_parameters(function)
     parser.alone = {compare: "--problem", posterior: "--query"}.get(function)
-    options = _options(words) if function is sample else None
+    opened = _run_among(words)
+    options = _options(opened) if function is sample else None
     if options is not None:
         parser.add_fields(options)
+    graph = _own_graph(opened)
+    if graph is not None:
+        parser.add_argument("--graph", help=f"The function of your own that made the nodes, {graph}: imported as you name it.")
     settings = parser.read(words).as_dict()
+    if graph is not None and (named := settings.pop("graph")) is not None:
+        from reparam.models.graphical_examples import name_graph
+
+        name_graph(named)
     if options is not None:
         settings["options"] = {field.name: settings.pop(field.name) for field in fields(options)}
     function(**settings)
 
 
-def _options(words: Sequence[str]) -> Any:
-    """The options that the model of a run has for its samples; None where no run is named."""
-    from reparam.models.trained import kind_of
+def _run_among(words: Sequence[str]) -> Run | None:
+    """The run that one of the words names."""
     from reparam.training import Run
 
     for word in words:
-        try:
-            run = Run.open(word)
-        except (ArtefactError, ValueError):  # of what is no run, the command says what it is
-            continue
-        return getattr(kind_of(run), "Sampling", None)
+        with suppress(ArtefactError, ValueError):  # of what is no run, the command says what it is
+            return Run.open(word)
     return None
+
+
+def _options(run: Run | None) -> Any:
+    """The options that the model of a run has for its samples; None where no run is named."""
+    from reparam.models.trained import kind_of
+
+    return None if run is None else getattr(kind_of(run), "Sampling", None)
+
+
+def _own_graph(run: Run | None) -> str | None:
+    """The `MODULE:FUNCTION` that made the nodes of a run: only the user's naming it again imports it."""
+    found: Any = run and run.record
+    for key in ("model", "config", "graph"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) and ":" in found else None
 
 
 def evaluate(
