@@ -56,7 +56,7 @@ def predictions(subject: Subject) -> Section:
     lead = (
         f"Test data, unseen in training, predicted by the average over {_DRAWS} networks, drawn from the posterior of the weights."
     )
-    return Section("Predictions", lead, figures)
+    return Section("Predictions", lead + _too_sure(model), figures)
 
 
 def _too_sure(model: Any) -> str:

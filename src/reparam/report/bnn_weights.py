@@ -53,7 +53,7 @@ def known_weights(subject: Subject) -> Section:
             [charts.lines("pruned", words, at, {words: errors}, "% of the weights left out")],
         )
     )
-    lead = f"The posterior of each weight is a normal law. Of {len(every):,} weights {below:.0%} have a mean less than their sd."
+    lead = f"The posterior of each weight is a normal law. Of {len(every):,} weights, {below:.0%} have a mean below their sd."
     return Section("What is known of the weights", lead, figures)
 
 

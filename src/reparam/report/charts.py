@@ -46,7 +46,8 @@ def ratios(history: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> str:
         for group in groups:
             values = [row.get(f"snr/{group}", np.nan) for row in history]
             axis.plot([row["epoch"] for row in history], values, label=group, marker="o" if len(history) == 1 else "")
-        axis.set_yscale("log")
+        if any(row.get(f"snr/{group}", 0) > 0 for group in groups for row in history):
+            axis.set_yscale("log")
         axis.set_title("Signal to noise of the gradient")
         axis.set_xlabel("epoch")
     return chart.svg

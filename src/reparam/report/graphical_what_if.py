@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,82 +18,79 @@ from reparam.report.pieces import Figure, Section, Subject
 
 __all__ = ["what_if"]
 
-# Values that are seen and that are set, draws for each, and simulated rows from which it is seen what goes with what.
-_SEEN, _SET, _DRAWS, _ROWS = 65, 9, 1000, 2000
-T = TypeVar("T")
+# Values that are seen and that are set, draws for each, of which so many must fit in effect, and simulated rows from which it is
+# seen what goes with what.
+_SEEN, _SET, _DRAWS, _FEW, _ROWS = 65, 9, 1000, 30, 2000
 
 
 def what_if(subject: Subject) -> Section | None:
     """How the law of one variable moves as another one is seen, and as it is set."""
     rows = view(subject)
     model = rows.model
-    chosen = _pair(rows, subject)
-    if chosen is None:
+    chosen, fixed = _pair(rows, subject), _fixed(rows)
+    if chosen is None or fixed is None:
         return None
     target, cause, values = chosen
     at = np.linspace(np.quantile(values, 0.01), np.quantile(values, 0.99), _SEEN)
     set_at = at[:: (_SEEN - 1) // (_SET - 1)]
-    known, _ = rows.read()
-    given = [name for name, node in model.nodes.items() if node.law is None]
-    if any(known[name].dim() > 1 for name in given):
+    evidence = {cause: torch.from_numpy(at).float(), **{name: [value] * _SEEN for name, value in fixed.items()}}
+    seen = _answered(model, target, evidence, subject)
+    moved = [_answered(model.do({cause: value}), target, fixed, subject) for value in set_at.tolist()]
+    if seen is None or np.isnan(seen[0]).mean() > 0.5 or any(found is None for found in moved):
         return None
-    fixed = {name: float(known[name].double().median()) for name in given}
-
-    def seen_at() -> Any:
-        evidence = {cause: torch.from_numpy(at).float(), **{name: torch.full((_SEEN,), value) for name, value in fixed.items()}}
-        return model.posterior(target, evidence, n=_DRAWS, source=subject.source)
-
-    def set_to() -> list[Any]:
-        found = []
-        for value in set_at.tolist():
-            changed = model.do({cause: value})
-            found.append(changed.posterior(target, dict(fixed), n=_DRAWS, source=subject.source))
-        return found
-
-    seen, moved = _asked(seen_at), _asked(set_to)
-    if seen is None:
-        return None
-    held = "; ".join(f"{name} is {value:.3g}" for name, value in fixed.items())
+    kinds, law = seen[1], seen[0]
+    settled = np.concatenate([found[0] for found in moved if found is not None])
+    held = "; ".join(f"{name} is {value if isinstance(value, str) else f'{value:.3g}'}" for name, value in fixed.items())
     lead = (
         f"The line is what a new row's {target} is taken to be once its {cause} is seen. Dotted what it would be if {cause} were "
         f"set from outside, do({cause} = …): then {cause} says nothing of what comes before it in the graph."
     )
     lead += f" In both {held}." if held else ""
-    draw = _of_kinds if target in seen.supports else _of_numbers
-    return Section("What if", lead, [draw(target, cause, at, seen, set_at, moved, values)])
+    marks = values[:150]
+    if kinds:
+        curves, dotted = ({kind: part[:, k] for k, kind in enumerate(kinds)} for part in (law, settled))
+        chart = laws.moves("what-if", f"P({target})", at, curves, cause, set_at=set_at, set_to=dotted, rug=marks)
+        caption = f"Probabilities of {target}. Marks below are data."
+    else:
+        ends = [(law[:, 0], law[:, 2])]
+        chart = laws.bands("what-if", target, at, law[:, 1], ends, cause, set_at=set_at, set_to=settled[:, 1], rug=marks)
+        caption = f"The median of {target}, and the range that holds it with probability 90%. Marks below are data."
+    if np.isnan(law).any():
+        caption += " Where too few draws fit what is seen nothing is drawn."
+    return Section("What if", lead, [Figure(caption, [chart])])
 
 
-def _of_kinds(
-    target: str, cause: str, at: np.ndarray, seen: Any, set_at: np.ndarray, moved: list[Any] | None, values: np.ndarray
-) -> Figure:
-    names = seen.categories.get(target) or tuple(f"{target} {k}" for k in range(len(seen.support(target))))
-    p = seen.probs(target).double().numpy()
-    q = None if moved is None else np.stack([found.probs(target).double().numpy().reshape(-1) for found in moved])
-    curves = {kind: p[:, k] for k, kind in enumerate(names)}
-    dotted = None if q is None else {kind: q[:, k] for k, kind in enumerate(names)}
-    chart = laws.moves("what-if", f"P({target})", at, curves, cause, set_at=set_at, set_to=dotted, rug=values[:150])
-    return Figure(f"Probabilities of {target}. Marks below are data.", [chart])
-
-
-def _of_numbers(
-    target: str, cause: str, at: np.ndarray, seen: Any, set_at: np.ndarray, moved: list[Any] | None, values: np.ndarray
-) -> Figure:
-    low, middle, high = (line.double().numpy() for line in seen.quantile(target, (0.05, 0.5, 0.95)))
-    dotted = None if moved is None else np.array([float(found.quantile(target, 0.5)) for found in moved])
-    chart = laws.bands(
-        "what-if", target, at, middle, [(low, high)], cause, set_at=set_at, set_to=dotted, rug=values[:150]
-    )  # fmt: skip
-    return Figure(f"The median of {target}, and the range that holds it with probability 90%. Marks below are data.", [chart])
-
-
-def _asked(question: Callable[[], T]) -> T | None:
-    """The answer, where there is one that can be relied on."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        try:
-            return question()
-        except (BadInputError, RuntimeWarning):
+def _fixed(rows: View) -> dict[str, float | str] | None:
+    """Values of the nodes without law: the middle of numbers, the most frequent category; None where one is a vector."""
+    columns, (values, _) = rows.model.columns, rows.read()
+    made: dict[str, float | str] = {}
+    for name in (name for name, node in rows.model.nodes.items() if node.law is None):
+        if values[name].dim() > 1:
             return None
+        kinds = columns.categories.get(columns.names[columns.places[name][0]])
+        made[name] = float(values[name].double().median()) if kinds is None else kinds[int(values[name].mode().values)]
+    return made
+
+
+def _answered(model: Any, target: str, evidence: Mapping[str, Any], subject: Subject) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """Probabilities of the values of the target, rows x K, and their names; or 5%, 50% and 95% quantiles, rows x 3, and no names.
+
+    NaN where too few draws fit the evidence; None where it cannot be.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of few effective draws
+        try:
+            found = model.posterior(target, evidence, n=_DRAWS, source=subject.source)
+        except BadInputError:
+            return None
+    kinds: tuple[str, ...] = ()
+    if target in found.supports:
+        law = found.probs(target).double().numpy()
+        kinds = found.categories.get(target) or tuple(f"{target} {value:g}" for value in found.support(target).tolist())
+    else:
+        law = np.moveaxis(found.quantile(target, (0.05, 0.5, 0.95)).double().numpy(), 0, -1)
+    law = law.reshape(-1, law.shape[-1])
+    return np.where((found.effective.numpy() < _FEW)[:, None], np.nan, law), kinds
 
 
 def _pair(view: View, subject: Subject) -> tuple[str, str, np.ndarray] | None:

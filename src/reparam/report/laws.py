@@ -121,7 +121,7 @@ def moves(
             axis.plot(at, values, color=colour)
             if set_to is not None and set_at is not None:
                 axis.plot(set_at, set_to[kind], color=colour, linewidth=1.2, linestyle=(0, (1, 2)))
-            top = np.flatnonzero(values >= values.max() - 0.01)
+            top = np.flatnonzero(values >= np.nanmax(values) - 0.01)
             best = int(top[len(top) // 2])
             look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "weight": "bold", "color": colour}
             here = axis.text(at[best], 1.06, kind, **look, parse_math=False)
@@ -165,7 +165,8 @@ def bands(
         extra: thin curves.
         wide: over more of the page.
     """
-    told = f"from {middle[0]:.3g} to {middle[-1]:.3g}"
+    known = middle[~np.isnan(middle)]
+    told = f"from {known[0]:.3g} to {known[-1]:.3g}"
     chart = Chart(name, f"{title}, by {label}: {told}", width=5.6 if wide else 4.4, height=3.0)
     with chart as axis:
         for i, (low, high) in enumerate(ranges):
