@@ -16,7 +16,7 @@ from reparam.errors import BadInputError
 from reparam.estimators import Enumerate, Estimator, LeaveOneOut, MeasureValued, Score
 from reparam.estimators.support import support_size
 from reparam.models import graphical_query as query_of
-from reparam.models.graphical_bound import Seen, bound, drawer, draws_of, joint_of
+from reparam.models.graphical_bound import Seen, bound, drawer, draws_of, start_guide
 from reparam.models.graphical_columns import Columns, as_data, columns_of
 from reparam.models.graphical_config import Config, Sampling
 from reparam.models.graphical_density import Joint
@@ -157,7 +157,7 @@ class Graphical(nn.Module):
         self.known_rows.copy_(torch.arange(len(x)) if rows.rows is None else rows.rows)
         self.fingerprint.copy_(_fingerprint(x))
         self.remember(rows)
-        self._start()
+        start_guide(self)
         return self
 
     def remember(self, data: Any) -> None:
@@ -363,25 +363,6 @@ class Graphical(nn.Module):
             raise ValueError(f"the batch has shape {tuple(x.shape)}: this model takes N x {len(self.columns.names)}")
         values, there = self.columns.read(x)
         return Seen(rows_of_table(self.nodes, values, there, x), self.columns.seen(x), index)
-
-    def _start(self) -> None:
-        """Let the guide begin near the posterior: by the training rows in which no latent is that it draws by itself."""
-        if self.guide is None or not self.guide.startable or self.rows is None:
-            return
-        rows = self.seen(self.rows).rows
-        complete = torch.ones(rows.size, dtype=torch.bool)
-        for name in self.guide.apart:
-            complete &= ~rows.missing(name)
-        if bool(complete.any()):
-            batch = (self.rows[0][complete], self.rows[1][complete])
-            self.guide.start_at(lambda values: self._log_joint(batch, values))
-
-    def _log_joint(self, batch: Batch, values: Mapping[str, Tensor]) -> Tensor:
-        """The log-density of rows and latents together, of the shape of the leading dimensions of the values."""
-        seen = self.seen(batch)
-        made = joint_of(self, seen, Draws(dict(values), torch.zeros(1), torch.zeros(1)), torch.Size(), None)
-        by_row = made.rows()
-        return by_row.expand((*by_row.shape[:-1], seen.rows.size)).sum(-1) + made.shared().sum(-1)
 
     def front(self, values: Mapping[str, Tensor]) -> torch.Size:
         """The rows of values, in front of (B,) + event."""

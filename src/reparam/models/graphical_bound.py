@@ -21,7 +21,7 @@ from reparam.training import Batch, Loss
 if TYPE_CHECKING:
     from reparam.models.graphical import Graphical
 
-__all__ = ["Seen", "bound", "drawer", "draws_of", "joint_of", "log_weights"]
+__all__ = ["Seen", "bound", "drawer", "draws_of", "joint_of", "log_weights", "start_guide"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,28 @@ def log_weights(model: Graphical, n: int, batch: Batch, source: Source | None = 
     drawn = draws_of(model, seen, drawer(n, source))
     log_p = joint_of(model, seen, drawn, torch.Size([n]), source).rows()
     return (log_p - drawn.log_q_rows).expand(n, seen.rows.size)
+
+
+def start_guide(model: Graphical) -> None:
+    """Let the guide begin near the posterior: by the training rows in which no latent is that it draws by itself."""
+    if model.guide is None or not model.guide.startable or model.rows is None:
+        return
+    rows = model.seen(model.rows).rows
+    complete = torch.ones(rows.size, dtype=torch.bool)
+    for name in model.guide.apart:
+        complete &= ~rows.missing(name)
+    if not bool(complete.any()):
+        return
+    seen = model.seen((model.rows[0][complete], model.rows[1][complete]))
+
+    def log_joint(values: dict[str, Tensor]) -> Tensor:
+        """Of the rows and all latents together, of the shape of the leading dimensions of the values."""
+        zero = torch.zeros(1)
+        made = joint_of(model, seen, Draws(values, zero, zero), torch.Size(), None)
+        by_row = made.rows()
+        return by_row.expand((*by_row.shape[:-1], seen.rows.size)).sum(-1) + made.shared().sum(-1)
+
+    model.guide.start_at(log_joint)
 
 
 def drawer(n: int, source: Source | None) -> Draw:

@@ -30,6 +30,16 @@ class Columns(nn.Module):
 
     Attributes:
         places: of each node that has columns, where in a row they are.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> from reparam.models.graphical_columns import Columns
+        >>> from reparam.models.graphical_node import Node
+        >>> columns = Columns({"size": Node("size", lambda: Normal(0.0, 1.0))}, ("kind", "size"), {"kind": ("cat", "dog")})
+        >>> columns.places, columns.encode({"kind": "dog"})
+        ({'size': (1,)}, tensor([[1., nan]]))
+        >>> columns.read(columns.encode({"size": [0.5, 2.0]}))[1]
+        {'size': tensor([True, True])}
     """
 
     shift: Tensor

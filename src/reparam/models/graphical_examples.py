@@ -9,13 +9,13 @@ from difflib import get_close_matches
 from torch import Tensor
 from torch.distributions import HalfCauchy, Normal
 
-from reparam.errors import BadInputError
+from reparam.errors import ArtefactError, BadInputError
 from reparam.models.graphical_config import Config
 from reparam.models.graphical_laws import CategoricalTable, LinearNormal
 from reparam.models.graphical_node import Node
-from reparam.named import call, find
+from reparam.named import call, find, plain
 
-__all__ = ["GRAPHS", "Table", "eight_schools", "find_graph", "given_graph", "name_graph"]
+__all__ = ["GRAPHS", "Table", "eight_schools", "find_graph", "given_graph", "iris", "mixture", "name_graph"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,13 @@ class Table:
         names: of the columns.
         categories: how many values each column of categories has.
         units: the mean and the standard deviation of each column of numbers; (0, 1) where the weights come from a file.
+
+    Example:
+        >>> import torch
+        >>> from reparam.models.graphical_examples import Table
+        >>> table = Table.of(("size", "kind"), {"kind": ("cat", "dog")}, torch.tensor([[1.0, 0.0], [3.0, 1.0]]))
+        >>> table.units["size"], table.categories, table.real("size", given="kind", classes=2).parents
+        ((2.0, 1.0), {'kind': 2}, ('kind',))
     """
 
     names: Sequence[str]
@@ -81,7 +88,18 @@ def eight_schools() -> list[Node]:
 def iris(table: Table) -> list[Node]:
     """Four measures of flowers of three species: each linear in one that comes before it, for each species.
 
-    Source: Anderson, "The species problem in Iris" (1936); Lauritzen and Wermuth (1989) for mixed graphs.
+    Raises:
+        BadInputError: for a table without these columns, or with numbers for species.
+
+    Source: Anderson, "The species problem in Iris" (1936); Lauritzen and Wermuth, "Graphical models for associations between
+    variables, some of which are qualitative and some quantitative" (1989).
+
+    Example:
+        >>> from reparam.models.graphical_examples import Table, iris
+        >>> columns = ("sepal_length", "sepal_width", "petal_length", "petal_width", "species")
+        >>> nodes = iris(Table.of(columns, {"species": ("setosa", "versicolor", "virginica")}))
+        >>> {node.name: node.parents for node in nodes}["sepal_width"]
+        ('species', 'sepal_length')
     """
     for name in ("species", *_IRIS):
         if name not in table.names:
@@ -102,6 +120,11 @@ def mixture(config: Config, table: Table) -> list[Node]:
     """Latent classes that make the columns independent of each other: numbers are normal, categories have a table.
 
     Source: Lazarsfeld and Henry, "Latent structure analysis" (1968).
+
+    Example:
+        >>> from reparam.models.graphical_examples import Table, mixture
+        >>> [node.name for node in mixture(Config(classes=2), Table.of(("size", "kind"), {"kind": ("cat", "dog")}))]
+        ['class', 'size', 'kind']
     """
     k = config.classes
     latent = "class" if "class" not in table.names else "latent class"
@@ -136,6 +159,7 @@ def find_graph(config: Config, data: str, table: Table) -> tuple[str, list[Node]
     """
     name = config.graph or (data if data in GRAPHS else "mixture")
     if ":" in name:
+        name = plain(name)
         _OWN[name] = find(name)
         nodes = call(name)
         if not isinstance(nodes, list | tuple) or not all(isinstance(node, Node) for node in nodes):
@@ -154,19 +178,27 @@ def given_graph(config: Config, table: Table) -> list[Node]:
     """The nodes of a graph that a file names: a standard one, or one that the user has named in this process.
 
     Raises:
-        BadInputError: for another one.
+        ArtefactError: for another one.
     """
     name = str(config.graph)
     if name in _OWN:
         return list(_OWN[name]())
     if name in GRAPHS:
         return GRAPHS[name](config, table)
-    raise BadInputError(
+    raise ArtefactError(
         f"the model has the graph {name}, and files import nothing: give it again, --graph {name}, or in Python call "
         f"reparam.models.graphical_examples.name_graph({name!r})"
     )
 
 
 def name_graph(name: str) -> None:
-    """Allow the user's `MODULE:FUNCTION` to be called for runs that were trained with it."""
-    _OWN[name] = find(name)
+    """Allow the user's `MODULE:FUNCTION` to be called for runs that were trained with it.
+
+    Raises:
+        BadInputError: when the module or the function is not there, or the module fails.
+
+    Example:
+        >>> from reparam.models.graphical_examples import name_graph
+        >>> name_graph("reparam.models.graphical_examples:eight_schools")
+    """
+    _OWN[plain(name)] = find(name)
