@@ -10,7 +10,13 @@ from typing import Any
 
 from reparam.errors import BadInputError
 
-__all__ = ["call", "find"]
+__all__ = ["call", "find", "plain"]
+
+
+def plain(name: str) -> str:
+    """The name as Python has it: `folder/module.py:function` is `folder.module:function`."""
+    module, _, function = name.partition(":")
+    return f"{module.removesuffix('.py').replace('/', '.')}:{function}"
 
 
 def find(name: str) -> Callable[[], Any]:
@@ -19,8 +25,7 @@ def find(name: str) -> Callable[[], Any]:
     Raises:
         BadInputError: when the module or the function is not there, or the module fails.
     """
-    module, _, function = name.partition(":")
-    module = module.removesuffix(".py").replace("/", ".")
+    module, _, function = plain(name).partition(":")
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
