@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -361,6 +362,14 @@ def test_empirical_bayes_takes_the_best_scale():
     torch.testing.assert_close(heavy, torch.tensor(2.0, dtype=D), atol=1e-4, rtol=0)
     wanted = (3.0 + (q.loc**2 + q.variance).sum() / 2) / (2.0 + 1 + 10)
     torch.testing.assert_close(EmpiricalBayes(shape=2.0, rate=3.0)("w", q).variance, wanted)
+    # The slopes are those of the divergence less the log-density of s^2 under the hyperprior, at its most probable value.
+    loc, log_scale = torch.randn(5, 4, dtype=D, requires_grad=True), torch.randn(5, 4, dtype=D, requires_grad=True)
+    q = Normal(loc, log_scale.exp())
+    ours = divergence(q, log_scale, EmpiricalBayes(shape=2.0, rate=3.0)("w", q))
+    s2 = (3.0 + (loc**2 + (2 * log_scale).exp()).sum() / 2) / (2.0 + 1 + 10)
+    whole = kl_divergence(q, Normal(0.0, s2.sqrt())).sum() + (2.0 + 1) * s2.log() + 3.0 / s2
+    for a, b in zip(*(torch.autograd.grad(total, (loc, log_scale), retain_graph=True) for total in (ours, whole)), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_priors_of_networks():
@@ -452,9 +461,7 @@ def test_looking_leaves_no_trace():
     state = torch.get_rng_state()
     first = net(x)
     torch.set_rng_state(state)
-    twin.routes = net.routes
-    for name, layer in twin._noisy.items():
-        layer.route = net.routes[name]
+    twin._seen = dict(net._seen)
     assert torch.equal(first, twin(x))
     for (name, value), other in zip(net.state_dict().items(), twin.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
@@ -471,6 +478,19 @@ def test_a_part_that_is_used_twice_keeps_its_parameters(method):
     net(torch.randn(5, 3))
     assert all(p is before[name] and torch.equal(p, values[name]) for name, p in net.named_parameters())
     assert net.module[0].num_batches_tracked == 2
+
+
+def test_each_mode_is_looked_at():
+    """In training a batch norm makes data look at each other, in evaluation it does not."""
+    net = bayesianize(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), num_data=10).eval()
+    x = torch.randn(5, 3)
+    net(x)
+    assert net.routes == {"0": "local", "2": "local"}
+    assert net.train().routes is None
+    net(x)
+    assert net.routes == {"0": "weights", "2": "weights"}
+    assert net.eval().routes == {"0": "local", "2": "local"}
+    assert net(x).shape == bayesianize(nn.Linear(3, 2), num_data=10)(x).shape
 
 
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode, torch.enable_grad])
@@ -526,6 +546,10 @@ def test_another_way_of_calling_is_refused():
     flat(torch.randn(4, 1, 2))  # one place each looks like one row a datum
     with pytest.raises(ValueError, match=r"shape \(12, 2\) in a forward of 4 data"):
         flat(torch.randn(4, 3, 2))
+    vectors = bayesianize(nn.Linear(2, 3), num_data=10)
+    vectors(torch.randn(4, 2))
+    with pytest.raises(ValueError, match=r"was called with an input of shape \(4, 3, 2\)"):
+        vectors(torch.randn(4, 3, 2))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -577,6 +601,18 @@ def test_outputs_that_are_laws():
     assert net(torch.randn(3, 3)).log_prob(torch.zeros(3)).shape == (3,)
     assert net.routes == {"first": "weights", "last": "local"}
 
+    @dataclass
+    class Found:
+        logits: torch.Tensor
+
+    class Named(Read):
+        def forward(self, x):
+            return Found(super().forward(x))
+
+    net = bayesianize(Named(True), num_data=10)
+    assert net(torch.randn(3, 3)).logits.shape == (3, 3)
+    assert net.routes == {"first": "weights", "last": "local"}
+
 
 # --- a module like any other
 
@@ -597,6 +633,17 @@ def test_what_stays_as_it_is():
     assert not module[0].weight.grad
     for name, value in module.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Linear(2, 3), lambda: nn.Conv1d(2, 3, 2)])
+def test_a_bias_that_stays_a_point(make):
+    """At means of zero, and weights without spread, nothing but the bias is left."""
+    net = bayesianize(make(), num_data=10, method="flipout", fixed=("bias",))
+    with torch.no_grad():
+        net.module.weight.zero_()
+        net.log_scale.weight.fill_(-60.0)
+    y = net(torch.randn(4, 2) if isinstance(net.module, nn.Linear) else torch.randn(4, 2, 5))
+    torch.testing.assert_close(y.transpose(0, 1).flatten(1).mean(1), net.module.bias)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -661,6 +708,7 @@ def test_slopes_where_inputs_are_zero_and_batches_empty(method):
     assert x.grad.isfinite().all()
     assert all(p.grad.isfinite().all() for p in net.parameters())
     assert net(torch.empty(0, 3)).shape == (0, 2)
+    assert net.eval()(torch.empty(0, 3)).shape == (0, 2)
 
 
 @pytest.mark.parametrize("method", METHODS)

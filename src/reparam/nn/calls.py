@@ -166,8 +166,7 @@ def routes(
 def _route(layer: nn.Module, shapes: list[torch.Size], data: int | None, method: Route) -> Route:
     if not shapes or not all(by_datum(layer, shape, data) for shape in shapes):
         return "weights"
-    once = len(shapes) == 1 and isinstance(layer, nn.Linear) and len(shapes[0]) == 2
-    return method if once else "flipout"
+    return method if len(shapes) == 1 and len(shapes[0]) == 2 else "flipout"
 
 
 def _used(outputs: list[Tensor], leaves: Mapping[str, Tensor], starts: Mapping[int, Tensor]) -> set[str]:
@@ -181,7 +180,7 @@ def _used(outputs: list[Tensor], leaves: Mapping[str, Tensor], starts: Mapping[i
 
 def _apart(made: list[Tensor], start: Tensor | None) -> bool:
     """Whether the first row of all that was made depends on the first datum alone, as far as slopes tell."""
-    if start is None or start.dim() == 0 or start.is_meta:
+    if start is None or start.dim() == 0 or not len(start) or start.is_meta:
         return True
     rows = [value[0] for value in made if value.requires_grad and value.dim() and len(value) == len(start)]
     if not rows:
