@@ -158,11 +158,12 @@ def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, train
     if result.status == "already finished" and page.exists() and page.stat().st_mtime >= last.stat().st_mtime:
         print(f"Report: {page}")
         return
-    print("Looking at the test set, and writing the report…", flush=True)
+    of = "the training rows" if _same_rows(splits.test, splits.train) else "the test set"
+    print(f"Looking at {of}, and writing the report…", flush=True)
     source = source_of("fresh", training.seed, device)
     inputs = each(lambda tensor: tensor.to(device), model.inputs(splits.test))
     found = model.evaluate(inputs, k=outcome.importance_samples, source=source)
-    print("\n".join([f"On the test set, {found.rows} data, nats per datum:", *found.lines()]), flush=True)
+    print("\n".join([f"On {of}, {found.rows} data, nats per datum:", *found.lines()]), flush=True)
     print(f"Report: {write(made, evaluation=found)}")
     able = [name for name, method in _COMMANDS.items() if hasattr(model, method)]
     if made.record["data"]["source"] == "none" and "encode" in able:
