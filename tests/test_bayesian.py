@@ -344,6 +344,7 @@ def test_divergence_in_closed_form(prior):
 
 def test_divergence_from_a_mixture_is_unbiased():
     """Against the integral on a grid; a false alarm once in 1e9, an error of 0.04 nats of about 10 is caught."""
+    torch.testing.assert_close(scale_mixture(2.0, 0.1, 0.3).variance, torch.tensor(0.3 * 2.0**2 + 0.7 * 0.1**2))
     prior, q = scale_mixture(1.0, 0.1, 0.3), Normal(torch.tensor([0.5, -0.02], dtype=D), torch.tensor([0.2, 0.05], dtype=D))
     grid = torch.linspace(-3, 3, 60_001, dtype=D)[:, None]
     exact = float((q.log_prob(grid).exp() * (q.log_prob(grid) - prior.log_prob(grid))).sum() * 1e-4)
