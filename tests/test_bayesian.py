@@ -221,8 +221,8 @@ def test_data_are_independent_by_local_noise_and_uncorrelated_by_flipout():
         y = drawn(net, torch.ones(2, 3, dtype=D), 4000).squeeze(-1)
         z = (y - y.mean(0)) / y.std(0)
         assert bool(mean_test(z[:, 0] * z[:, 1], float(correlated), alpha=1e-9)), method
-        same = torch.isclose(z[:, 0].abs(), z[:, 1].abs(), rtol=0.2).all()  # without the signs of inputs they would be
-        assert bool(same) == correlated
+        off = (y - net.module(torch.ones(2, 3, dtype=D)).squeeze(-1)).abs()  # without the signs of inputs they would be the same
+        assert torch.allclose(off[:, 0], off[:, 1]) == correlated
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -491,7 +491,7 @@ def test_each_mode_is_looked_at():
     net(x)
     assert net.routes == {"0": "weights", "2": "weights"}
     assert net.eval().routes == {"0": "local", "2": "local"}
-    assert net(x).shape == bayesianize(nn.Linear(3, 2), num_data=10)(x).shape
+    assert not torch.allclose(net(x), net(x))
 
 
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode, torch.enable_grad])

@@ -84,14 +84,15 @@ class Bayesian(nn.Module):
     - "flipout": of linear and convolutional layers, one draw of the weights, with random signs for each datum.
 
     With each of them what the network gives for one datum has the law of weights drawn from q. "local" and "flipout" keep that
-    law by looking at the first forward: "local" is for layers that take each datum once, as one vector (two-dimensional input);
-    convolutions, sequences N x T x D and layers that are called several times get flipout in its place; and what no noise on
-    outputs has the law of gets its weights drawn: recurrent layers, attention, norms, embeddings, tied weights, weights that are
-    read without calling their layer, inputs whose rows are not the data, and all weights where data look at each other, as in batch
-    norm. The first dimension of the first tensor of a call counts the data; where that is of integers, whose slopes cannot be
-    followed, and data look at each other, as in graphs, use "weights". `net.routes` says what was chosen.
+    law by looking at the first forward of each mode, training and evaluation: "local" is for layers that take each datum once, as
+    one vector (two-dimensional input); convolutions, sequences N x T x D and layers that are called several times get flipout in
+    its place; and what no noise on outputs has the law of gets its weights drawn: recurrent layers, attention, norms, embeddings,
+    tied weights, weights that are read without calling their layer, inputs whose rows are not the data, and all weights where data
+    look at each other, as in batch norm. The first dimension of the first tensor of a call counts the data; where that is of
+    integers, whose slopes cannot be followed, and data look at each other, as in graphs, use "weights". `net.routes` says what was
+    chosen.
 
-    Under `torch.compile` and `torch.func`, call the network once before, for it to look.
+    Under `torch.compile` and `torch.func`, call the network once before in the same mode, for it to look.
 
     Args: see [`bayesianize`][reparam.nn.bayesian.bayesianize].
 
@@ -100,7 +101,6 @@ class Bayesian(nn.Module):
         log_scale: the logarithms of the standard deviations, under the names of the means.
         num_data: the size of the training set.
         prior: of each weight.
-        routes: how each of the linear and convolutional layers is drawn; None before the first forward.
 
     Source: Blundell et al., "Weight uncertainty in neural networks", arXiv:1505.05424; Kingma et al., "Variational dropout and the
         local reparameterization trick", arXiv:1506.02557; Wen et al., "Flipout", arXiv:1803.04386.
@@ -133,10 +133,15 @@ class Bayesian(nn.Module):
         self.prior = Normal(0.0, 1.0) if prior is None else prior
         if not isinstance(self.prior, Distribution) and not callable(self.prior):
             raise TypeError(f"the prior is {prior!r}: give a distribution of a weight, or a function (name, q) that returns one")
-        self.routes: dict[str, Route] | None = None
+        self._seen: dict[bool, dict[str, Route]] = {}
         found = {} if method == "weights" else layers(self.module, self.names)
         self._noisy = {name: NoisyLayer(name, layer) for name, layer in found.items()}
         self._places = places(self.module)
+
+    @property
+    def routes(self) -> dict[str, Route] | None:
+        """How each of the linear and convolutional layers is drawn; None before the first forward in this mode."""
+        return self._seen.get(self.training)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,15 +173,14 @@ class Bayesian(nn.Module):
             ValueError: when a layer is called in another way than in the first forward, and its noise would have another law; when
                 the module uses a parameter that is not in its place, where no draw of it can be put.
         """
-        if self.routes is None:
-            self._look(args, kwargs)
+        planned = self._look(args, kwargs) if self.routes is None else self.routes
         posterior = self.posterior()
-        noisy = [layer for name, layer in self._noisy.items() if (self.routes or {})[name] != "weights"]
+        noisy = [layer for name, layer in self._noisy.items() if planned[name] != "weights"]
         drawn = posterior.keys() - {name for layer in noisy for name in layer.parameters.values()}
         weights = {name: rsample(q, source=source) for name, q in posterior.items() if name in drawn}
         if not noisy:
             return self.at(weights, *args, **kwargs)
-        now = Forward({name: q.scale for name, q in posterior.items()}, data_count(args, kwargs), source)
+        now = Forward({name: q.scale for name, q in posterior.items()}, planned, data_count(args, kwargs), source)
         for layer in noisy:
             layer.now = now
         try:
@@ -220,14 +224,14 @@ class Bayesian(nn.Module):
     def extra_repr(self) -> str:
         return f"method={self.method!r}, num_data={self.num_data}"
 
-    def _look(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def _look(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Route]:
+        """The routes of this mode: in evaluation a batch norm does not make data look at each other."""
         if torch.compiler.is_compiling() or peek_interpreter_stack() is not None:
-            if not self._noisy:  # only a check is left out
-                return
+            if not self._noisy:  # only checks are left out
+                return {}
             raise RuntimeError("under torch.compile or torch.func: call the network once on a batch before, for it to look")
-        self.routes = routes(self.module, self._noisy, self.method, self.names, args, kwargs)
-        for name, layer in self._noisy.items():
-            layer.route = self.routes[name]
+        self._seen[self.training] = found = routes(self.module, self._noisy, self.method, self.names, args, kwargs)
+        return found
 
     def _prior(self, name: str, q: Normal) -> Distribution:
         prior = self.prior

@@ -38,6 +38,7 @@ class Forward:
 
     Attributes:
         scale: the standard deviations of the weights, by name.
+        routes: how the layers are drawn.
         data: how many data the network was called with.
         source: of noise.
         flips: what each layer has drawn for flipout: the signs s and r of each datum, and dW, db.
@@ -45,6 +46,7 @@ class Forward:
     """
 
     scale: Mapping[str, Tensor]
+    routes: Mapping[str, Route]
     data: int | None
     source: Source | None
     flips: dict[str, tuple[Tensor, Tensor, dict[str, Tensor]]] = field(default_factory=dict)
@@ -71,8 +73,7 @@ class NoisyLayer:
 
     Attributes:
         parameters: the names in the network of the weight and the bias, by their names in the layer.
-        route: how the layer is drawn; nothing is added for "weights".
-        now: the forward that goes on, if any.
+        now: the forward that goes on, if any that adds noise here.
 
     Source: Kingma et al., arXiv:1506.02557; Wen et al., arXiv:1803.04386.
 
@@ -80,9 +81,8 @@ class NoisyLayer:
         >>> import torch
         >>> layer = torch.nn.Linear(3, 2)
         >>> noisy = NoisyLayer("", layer)
-        >>> noisy.route = "local"
         >>> x, scale = torch.ones(5, 3), {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
-        >>> noisy.now = Forward(scale, data=5, source=None)
+        >>> noisy.now = Forward(scale, routes={"": "local"}, data=5, source=None)
         >>> off = layer(x) - x @ layer.weight.T - layer.bias          # normal, of standard deviation two
         >>> noisy.now = None
         >>> off.shape, torch.allclose(layer(x), x @ layer.weight.T + layer.bias)
@@ -91,7 +91,6 @@ class NoisyLayer:
 
     def __init__(self, name: str, layer: nn.Module) -> None:
         self.name = name
-        self.route: Route = "weights"
         self.now: Forward | None = None
         # The layer without its weights and hooks, to be called with others.
         self._bare = copy.deepcopy(layer).to("meta")
@@ -111,11 +110,12 @@ class NoisyLayer:
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
         now = self.now
-        if now is None or self.route == "weights":
+        if now is None:
             return None
+        local = now.routes[self.name] == "local"
         args, kwargs = positional(args, kwargs)
         x, again = args[0], self.name in now.called
-        if not by_datum(layer, x.shape, now.data) or (self.route == "local" and (x.dim() != 2 or again)):
+        if not by_datum(layer, x.shape, now.data) or (local and (x.dim() != 2 or again)):
             raise ValueError(
                 f"the layer {self.name!r} was called{' again' if again else ''} with an input of shape {tuple(x.shape)} in a "
                 f"forward of {now.data} data; in the first forward of this network it was called otherwise, and its noise was "
@@ -123,7 +123,7 @@ class NoisyLayer:
             )
         now.called.add(self.name)
         scale = {short: now.scale[name] for short, name in self.parameters.items() if name in now.scale}
-        if self.route == "local":
+        if local:
             return self._local(now, scale, x, output)
         return self._flipout(now, scale, args, kwargs, output)
 
