@@ -25,7 +25,7 @@ from torch.distributions import (
 import reparam as rp
 from reparam.data import from_tensor, load, split
 from reparam.data.frame import from_frame
-from reparam.errors import BadInputError
+from reparam.errors import ArtefactError, BadInputError
 from reparam.models.graphical import Config, Graphical, Node, fit, select
 from reparam.models.graphical_density import largest_table, sum_out, trace
 from reparam.models.graphical_laws import CategoricalTable, LinearNormal
@@ -410,6 +410,30 @@ def test_every_kind_of_latent_has_a_finite_gradient(guide):
     assert model.draw_latents(5, model.rows, fresh()).values["w"].shape == (5, 1, 3)
 
 
+def test_supports_of_latents_have_coordinates_without_bounds():
+    """The posterior of a scale with a law on a half-line, by weights of a grid."""
+    half = partial(rp.distributions.TruncatedNormal, 0.0, 1.0, 0.0, torch.inf)
+    model = Graphical([Node("s", lambda: half(), shared=True), Node("y", lambda s: Normal(0.0, s))], Config(), {"y": [0.5, -2.0]})
+    fit(model, steps=300, learning_rate=0.02, source=fresh())
+    grid = torch.linspace(0.01, 6, 2000)
+    weight = (half().log_prob(grid) + Normal(0.0, grid).log_prob(torch.tensor([[0.5], [-2.0]])).sum(0)).softmax(0)
+    found = model.draw_latents(20000, model.rows, fresh()).values["s"].mean().item()
+    assert found == pytest.approx((weight * grid).sum().item(), rel=0.05)
+
+
+def test_nothing_to_learn_is_said(tmp_path, monkeypatch):
+    data = {"rain": [1.0, None, 0.0], "wet": [1.0, 1.0, 0.0]}
+    assert fit(Graphical(sprinkler()), data) == []
+    (tmp_path / "known_graph.py").write_text(
+        "from torch.distributions import Normal\n"
+        "from reparam.models.graphical import Node\n"
+        "def nodes():\n    return [Node('y', lambda: Normal(0.0, 1.0))]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInputError, match="nothing to learn"):
+        Graphical.for_data(Config(graph="known_graph:nodes"), load("eight_schools", gaps="keep"))
+
+
 def test_the_plan_says_what_becomes_of_each_node():
     nodes = [
         Node("x"),
@@ -661,7 +685,7 @@ def test_a_graph_of_ones_own_is_imported_when_it_is_named(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     data = load("eight_schools", gaps="keep")
     record = {"shape": [2], "columns": data.columns, "codec": None, "sizes": {"train": 8}}
-    with pytest.raises(BadInputError, match="files import nothing"):
+    with pytest.raises(ArtefactError, match="files import nothing"):
         Graphical.from_record(Config(graph="my_graph:nodes"), record)
     model = Graphical.for_data(Config(graph="my_graph:nodes"), data)
     assert list(model.nodes) == ["mu", "y"]

@@ -120,7 +120,12 @@ class Graphical(nn.Module):
         names, categories = columns_of(data)
         name, nodes = find_graph(config, data.name, Table.of(names, categories, data.x))
         hide = (("species",) if name == "iris" else ()) if config.hide is None else config.hide
-        return cls(nodes, replace(config, graph=name, hide=hide), data)
+        made = cls(nodes, replace(config, graph=name, hide=hide), data)
+        if not any(parameter.numel() for parameter in made.parameters()):
+            raise BadInputError(
+                f"the graph {name} has nothing to learn: no latent that is not summed out, and no law with parameters"
+            )
+        return made
 
     @classmethod
     def from_record(cls, config: Config, data: Mapping[str, Any]) -> Graphical:

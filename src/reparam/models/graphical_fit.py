@@ -36,7 +36,7 @@ def fit(
         source: of the noise of the guide.
 
     Returns:
-        The evidence lower bound of each step, in nats a row.
+        The evidence lower bound of each step, in nats a row; none for a model that has nothing to learn.
 
     Raises:
         BadInputError: as `observe` and `loss`.
@@ -56,9 +56,11 @@ def fit(
     if model.rows is None:
         raise BadInputError("the model has not seen data: fit(model, data)")
     inputs = model.rows
+    if not (parameters := list(model.parameters())):
+        return []  # all is known, or summed out
     n = len(inputs[0])
     size = min(batch_size or n, n)
-    optimiser = torch.optim.Adam(model.parameters(), learning_rate)
+    optimiser = torch.optim.Adam(parameters, learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     history = []
     model.train()

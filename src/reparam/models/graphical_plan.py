@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, Distribution, biject_to, constraints
+from torch.distributions import Distribution
 
 from reparam.errors import BadInputError
 from reparam.estimators import choose
 from reparam.estimators.support import law_name, support_size
 from reparam.models.graphical_columns import Columns
 from reparam.models.graphical_density import largest_table, trace
+from reparam.models.graphical_latent import latent_of
 from reparam.models.graphical_node import Latent, Node
 from reparam.noise import Fresh
 from reparam.paths import sample
@@ -147,7 +148,7 @@ def make_plan(
     enumerated, why = _within(nodes, laws, [name for name in enumerated if name in latent], limit)
     guided = [name for name in latent if name not in enumerated]
     others = _survey(nodes, columns, x, first=True)[0] if guided else {}
-    latents = tuple(_latent(nodes[name], laws[name], others[name], starts[name], name in partly) for name in guided)
+    latents = tuple(latent_of(nodes[name], laws[name], others[name], starts[name], cells=name in partly) for name in guided)
     steps = []
     for name, node in nodes.items():
         law = laws.get(name)
@@ -261,66 +262,6 @@ def _scopes(nodes: Mapping[str, Node], enumerated: set[str]) -> list[frozenset[s
     return scopes
 
 
-def _latent(node: Node, law: Distribution, other: Distribution, start: Tensor, cells: bool) -> Latent:
-    """What a guide is told of a node, whose law is given at two sets of values of its parents."""
-    categories = 0
-    support = _fixed(node, law)
-    if not is_discrete(law) and _ends(support) != _ends(_fixed(node, other)):
-        raise BadInputError(_moving(node))
-    if is_discrete(law):
-        if isinstance(law, Bernoulli):
-            categories = 1
-        elif isinstance(law, Categorical):
-            categories = law.probs.shape[-1]
-        else:
-            raise BadInputError(
-                f"node {node.name!r} is latent and {law_name(law)}: of discrete latents only Bernoulli and Categorical ones are "
-                "sampled; sum it out (fewer values, no estimator), or observe it"
-            )
-    elif support is constraints.real and (circle := _circle(law)) is not None:
-        support = circle
-    try:
-        if not categories:
-            biject_to(support)
-    except NotImplementedError:
-        raise BadInputError(
-            f"node {node.name!r} is latent, and the support of {law_name(law)}, {support}, has no map from the line in "
-            "torch.distributions.biject_to: register one"
-        ) from None
-    return Latent(node.name, law.event_shape, support, node.shared, cells, node.estimator, start, categories)
-
-
-def _fixed(node: Node, law: Distribution) -> constraints.Constraint:
-    """The support of one element of a law, whose bounds are the same in all rows."""
-
-    def one(support: constraints.Constraint) -> constraints.Constraint:
-        if isinstance(support, constraints.independent):
-            return constraints.independent(one(support.base_constraint), support.reinterpreted_batch_ndims)
-        found = [getattr(support, name) for name in ("lower_bound", "upper_bound") if hasattr(support, name)]
-        if not any(isinstance(bound, Tensor) for bound in found):
-            return support
-        flat = [torch.as_tensor(bound).expand(law.batch_shape + law.event_shape) for bound in found]
-        flat = [bound.reshape((-1, *law.event_shape)) for bound in flat]
-        if any(bool((bound != bound[0]).any()) for bound in flat):
-            raise BadInputError(_moving(node))
-        made: constraints.Constraint = type(support)(*(bound[0] for bound in flat))
-        return made
-
-    return one(law.support or constraints.real)
-
-
-def _ends(support: constraints.Constraint) -> list[object]:
-    """The bounds of a support, to compare."""
-    return [bound.tolist() if isinstance(bound, Tensor) else bound for bound in bounds(support)]
-
-
-def _moving(node: Node) -> str:
-    return (
-        f"node {node.name!r} is latent, and the bounds of its support differ with its parents: make it a function of a node with "
-        "a support of its own, such as low + (high - low) * share, with share from Uniform(0, 1)"
-    )
-
-
 def _estimator(node: Node, law: Distribution) -> tuple[str, str]:
     """Of a latent that the guide draws, and why."""
     if node.estimator is not None:
@@ -329,9 +270,3 @@ def _estimator(node: Node, law: Distribution) -> tuple[str, str]:
         return "Pathwise", "its draws have a path"
     choice = choose(law, node.draws)
     return type(choice.estimator).__name__, choice.reason
-
-
-def _circle(law: Distribution) -> constraints.Constraint | None:
-    from torch.distributions import VonMises
-
-    return constraints.interval(-torch.pi, torch.pi) if isinstance(law, VonMises) else None
