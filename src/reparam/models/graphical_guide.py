@@ -123,8 +123,14 @@ class Guide(nn.Module):
 
     @property
     def startable(self) -> bool:
-        """Whether [`start_at`][reparam.models.graphical_guide.Guide.start_at] can be tried."""
-        return self.joint is not None and not len(self.each) and self.joint.dim <= _STARTABLE
+        """Whether [`start_at`][reparam.models.graphical_guide.Guide.start_at] can be tried.
+
+        Where some latents of rows are apart, the joint law must be of shared ones only: it then starts from the rows that lack none
+        of these.
+        """
+        if self.joint is None or self.joint.dim > _STARTABLE:
+            return False
+        return not len(self.each) or not (self.whole or any(single.latent.shared for single in self._singles))
 
     def sample(self, draw: Draw, seen: Tensor, index: Tensor | None, wanted: Mapping[str, Tensor]) -> Draws:
         """Draw all latents.
@@ -175,11 +181,11 @@ class Guide(nn.Module):
         With very many rows, of which a posterior is nearly normal, it is Laplace's approximation at the mode.
 
         Args:
-            log_joint: from values of all latents in all N training rows, rows + (N or 1,) + event, to the log of their joint
-                density with the data, rows.
+            log_joint: from values of the joint law's latents, rows + (N or 1,) + event, to the log of their density with the
+                training rows, or with those in which no latent is apart: rows.
 
         Raises:
-            ValueError: where latents are not all in the joint law, or are too many; see `startable`.
+            ValueError: where it is not `startable`.
 
         Source: Opper and Archambeau, "The variational Gaussian approximation revisited", Neural Computation 21 (2009).
         """

@@ -24,7 +24,7 @@ _WIDEST = 8192
 # Where no start was found, a law begins narrow: wide ones meet densities that overflow.
 _NARROW = 0.3
 # Draws by which log p is averaged about a mode, and how often the covariance is found anew.
-_DRAWS, _ROUNDS = 128, 12
+_DRAWS, _ROUNDS = 128, 20
 # It has come to its end when no precision moves by more than this share.
 _SETTLED = 0.1
 # Searches for a mode, their steps, and how often one is damped; where there is a mode, ten or twenty steps find it.
@@ -174,7 +174,8 @@ def find_start(log_density: Callable[[Tensor], Tensor], places: Tensor, draws: i
 
     It is where E_q[d log p / du] = 0 and `(L L^T)^-1 = -E_q[Hessian of log p]`, q the law itself. Newton's steps lead to the
     highest mode from the median of the places and from the first ones, which breaks symmetries; from there the same steps on the
-    average of log p over draws of q, of the same noise all along, and the covariance that its curvature gives, in turn.
+    average of log p over draws of q, of the same noise all along, and the covariance that its curvature gives, in turn. Where
+    that does not come to rest, they are taken from the median too, and the better law is the answer.
 
     Args:
         log_density: from rows + (D,) to rows, up to a constant, twice differentiable.
@@ -197,30 +198,51 @@ def find_start(log_density: Callable[[Tensor], Tensor], places: Tensor, draws: i
     begins = [(begin - middle) / spread for begin in (middle, *places[: _SEARCHES - 1])]
     nowhere = torch.zeros_like(places[:1])
     modes = [_minimum(partial(_average, log_density, middle, spread, nowhere), begin) for begin in begins]
-    found = min((mode for mode in modes if mode is not None), key=lambda mode: mode[0], default=None)
-    if found is not None:
-        w, curvature = found[1:]
-    elif draws < 2:
+    found = [mode[1:] for mode in sorted((mode for mode in modes if mode is not None), key=lambda mode: mode[0])[:1]]
+    if draws >= 2:
+        # Pairs of opposite signs: their average has no error where the density is that of a normal.
+        noise = torch.randn(draws // 2, places.shape[1], generator=torch.Generator().manual_seed(0)).to(places)
+        average, noise = partial(_average, log_density, middle, spread), torch.cat([noise, -noise])
+        laws = [_nearest(average, noise, *mode) for mode in found]
+        if not any(law.settled for law in laws):
+            # A mode may be far from where most of the mass is.
+            narrow = (spread / typical(places, narrow=True)[1]).double().square().diag()
+            laws.append(_nearest(average, noise, begins[0], narrow))
+        best = max(laws, key=lambda law: law.bound)
+        found = [(best.w, best.precision)] if best.bound > -math.inf else []
+    if not found:
         return None
-    else:
-        w, curvature = begins[0], (spread / typical(places, narrow=True)[1]).double().square().diag()
-    # Pairs of opposite signs: their average has no error where the density is that of a normal.
-    noise = torch.randn(draws // 2, places.shape[1], generator=torch.Generator().manual_seed(0)).to(places)
-    noise, rounds = torch.cat([noise, -noise]), 0
-    while draws >= 2 and rounds < _ROUNDS:
-        factor = _factor(curvature)
-        away = noise @ factor.T.to(places)
-        average = _minimum(partial(_average, log_density, middle, spread, away), w)
-        if average is None:
+    return middle + spread * found[0][0], spread[:, None] * _factor(found[0][1]).to(places)
+
+
+class _Near(NamedTuple):
+    """A normal law with its bound, up to a constant, and whether its precision has come to rest."""
+
+    bound: float
+    w: Tensor
+    precision: Tensor
+    settled: bool
+
+
+def _nearest(average: Callable[[Tensor, Tensor], Tensor], noise: Tensor, w: Tensor, precision: Tensor) -> _Near:
+    """The best normal that is found from one."""
+    best = _Near(-math.inf, w, precision, False)
+    for _ in range(_ROUNDS):
+        factor = _factor(precision)
+        found = _minimum(partial(average, noise @ factor.T.to(noise)), w)
+        if found is None:
             break
-        w, change = average[1], average[2] - curvature
+        value, w, curvature = found
+        change = curvature - precision
+        now = _Near(
+            factor.diagonal().log().sum().item() - value, w, precision, bool((factor.T @ change @ factor).abs().max() < _SETTLED)
+        )
+        best = now if now.settled or now.bound > best.bound else best
+        if now.settled:
+            break
         # By half of the way, as the two conditions would otherwise swing about each other.
-        curvature, rounds = curvature + change / 2, rounds + 1
-        if (factor.T @ change @ factor).abs().max() < _SETTLED:
-            break
-    if found is None and not rounds:
-        return None
-    return middle + spread * w, spread[:, None] * _factor(curvature).to(places)
+        precision = precision + change / 2
+    return best
 
 
 def _average(log_density: Callable[[Tensor], Tensor], middle: Tensor, spread: Tensor, away: Tensor, w: Tensor) -> Tensor:
