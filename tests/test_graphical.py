@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -23,15 +24,20 @@ from torch.distributions import (
 )
 
 import reparam as rp
+from reparam.cli import main
 from reparam.data import from_tensor, load, split
 from reparam.data.frame import from_frame
 from reparam.errors import ArtefactError, BadInputError
+from reparam.models import graphical_examples
 from reparam.models.graphical import Config, Graphical, Node, fit, select
 from reparam.models.graphical_density import largest_table, sum_out, trace
 from reparam.models.graphical_laws import CategoricalTable, LinearNormal
 from reparam.models.graphical_node import ordered
+from reparam.models.trained import DataOptions, record
 from reparam.noise import Fresh
 from reparam.stats import mean_test
+from reparam.training import Run, Training
+from reparam.training import fit as train
 
 NAN = math.nan
 
@@ -692,6 +698,28 @@ def test_a_graph_of_ones_own_is_imported_when_it_is_named(tmp_path, monkeypatch)
     assert list(Graphical.from_record(model.config, record).nodes) == ["mu", "y"]
     with pytest.raises(BadInputError, match="must return a list of Node"):
         Graphical.for_data(Config(graph="my_graph:nothing"), data)
+
+
+def test_a_run_of_ones_own_graph_is_opened_by_naming_it_again(tmp_path, monkeypatch, capsys):
+    (tmp_path / "run_graph.py").write_text(
+        "from torch.distributions import Normal\n"
+        "from reparam.models.graphical import Node\n"
+        "def nodes():\n"
+        "    return [Node('mu', lambda: Normal(0.0, 9.0), shared=True), Node('y', lambda mu: Normal(mu, 1.0))]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    data = load("eight_schools", gaps="keep")
+    parts = split(data, seed=0, validation=0.0, test=0.0)
+    model = Graphical.for_data(Config(graph="run_graph:nodes", guide="full_rank"), parts.train)
+    training, options = Training(epochs=1, batch_size=8, threads=1), DataOptions(data="eight_schools", gaps="keep")
+    options = replace(options, validation_fraction=0.0, test_fraction=0.0)
+    with Run.create("run", record("graphical", model, training, options, data, parts)) as made:
+        train(model, model.inputs(parts.train), model.inputs(parts.validation), training, made, progress=False)
+    monkeypatch.setattr(graphical_examples, "_OWN", {})  # as a process that never heard of it
+    assert main(["posterior", "run"]) == 3
+    assert "--graph run_graph:nodes" in capsys.readouterr().err
+    assert main(["posterior", "run", "--graph", "run_graph:nodes"]) == 0
+    assert "mu" in capsys.readouterr().out
 
 
 def test_a_mixture_serves_any_table():

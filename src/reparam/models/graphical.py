@@ -119,7 +119,7 @@ class Graphical(nn.Module):
 
         names, categories = columns_of(data)
         name, nodes = find_graph(config, data.name, Table.of(names, categories, data.x))
-        hide = (("species",) if name == "iris" else ()) if config.hide is None else config.hide
+        hide = ("species",) if name == "iris" and config.hide is None else config.hide
         made = cls(nodes, replace(config, graph=name, hide=hide), data)
         if not any(parameter.numel() for parameter in made.parameters()):
             raise BadInputError(
