@@ -52,8 +52,6 @@ def run(
     Raises:
         BadInputError: when the data do not suit the model, or the output them.
     """
-    if samples < 1 or draws < 0:
-        raise BadInputError(f"samples is {samples}, draws is {draws}: give at least 1, and 0 or more")
     path = destination(output or "predictions.csv", (".csv", ".npz"), data, opened.source(directory))
     source = opened.noise(seed)
     model = opened.model(directory, checkpoint)

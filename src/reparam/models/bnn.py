@@ -32,6 +32,8 @@ __all__ = ["BNN", "ClassEvaluation", "ClassPrediction", "Config", "Evaluation", 
 _LOOKS = 8
 # Weights of all networks that are drawn at once.
 _CHUNK = 2**24
+# Nats: who has learned less than a coin tells has learned nothing.
+_LEAST_KL = 0.7
 
 
 class BNN(nn.Module):
@@ -213,7 +215,7 @@ class BNN(nn.Module):
         if k < 1:
             raise ValueError(f"k={k} draws of the weights: give at least 1")
         self.units.check(x, values=True)
-        self._check_annealed()
+        self._warn()
         z = self.units.standardise(x)
         outputs = []
         for weights in self._networks(k, source):
@@ -259,11 +261,20 @@ class BNN(nn.Module):
             for i in range(min(rows, k - start)):
                 yield {name: w[i] for name, w in drawn.items()}
 
-    def _check_annealed(self) -> None:
+    def _warn(self) -> None:
+        """Say what a user may take for knowledge and is none."""
         if 0 < int(self.step) < self.config.annealing:
             warnings.warn(
                 f"the weights are of step {int(self.step)}, within annealing={self.config.annealing}, where the divergence has not "
                 "its whole weight yet: predictions are surer than they may be; train for longer, or anneal for fewer steps",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        kl = self.net.kl().item()
+        if not kl > _LEAST_KL:
+            warnings.warn(
+                f"the weights have learned nothing: their posterior is the prior, {kl:.2g} nats from it in all; take another "
+                "prior, more data or fewer hidden units",
                 RuntimeWarning,
                 stacklevel=4,
             )
