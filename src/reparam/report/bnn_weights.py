@@ -104,10 +104,10 @@ def draws_of_weights(subject: Subject) -> Section | None:
     last = {name: row[-1] for name, row in found.items()}
     local, flipout, weights = last.values()
     lead = (
-        "Each way of drawing gives the same law of the output for one datum, and a gradient with the same mean. Where all data of "
-        "a batch share one draw of the weights, its noise stays however large the batch; where each has its own, it averages out. "
-        f"At {batches[-1]} data the variance of shared weights is {rounded(weights / local, 2)} times that of local "
-        f"reparameterization, that of flipout {rounded(flipout / local, 2)} times."
+        "Each way of drawing gives the same law of the output for one datum, and a gradient with the same mean. Noise that each "
+        "datum has for itself averages out over a batch; that of one draw of the weights, which all of them share, does so only as "
+        f"far as they respond to it differently. At {batches[-1]} data the variance of shared weights is "
+        f"{rounded(weights / local, 2)} times that of local reparameterization, that of flipout {rounded(flipout / local, 2)}."
     )
     label = "total variance of the gradient of the likelihood"
     own = next((name for name in last if name.endswith("(this run)")), None)

@@ -34,6 +34,9 @@ def curves(history: Sequence[Mapping[str, Any]], best: int, monitor: Monitor = E
         truth: a value that this rises to, drawn as a line.
     """
     names = [name.removeprefix("validation/") for name in history[0] if name.startswith("validation/")]
+    # A part that is always 0, and the whole that the others then are, tell nothing more.
+    idle = {name for name in names if all(row[f"{part}/{name}"] == 0 for row in history for part in ("train", "validation"))}
+    names = [monitor.part] if idle and len(names) - len(idle) <= 2 and monitor.part in names else names
     names.sort(key=lambda name: name != monitor.part)
     return [_curve(history, name, best, monitor, truth if name == monitor.part else None) for name in names]
 

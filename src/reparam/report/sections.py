@@ -18,6 +18,7 @@ from reparam.report.gradients import gradients
 from reparam.report.graphical import by_row, graph, learned
 from reparam.report.graphical_check import gaps, new_rows
 from reparam.report.graphical_classes import classes
+from reparam.report.graphical_gradients import guide_gradients
 from reparam.report.graphical_what_if import what_if
 from reparam.report.levels import levels
 from reparam.report.pieces import Section, Subject
@@ -50,6 +51,7 @@ _SECTIONS: tuple[tuple[str, Callable[[Subject], Section | None]], ...] = (
     ("plan", gaps),
     ("plan", new_rows),
     ("plan", what_if),
+    ("plan", guide_gradients),
     ("predict", predictions),
     ("predict", calibrated),
     ("predict", certainty),
