@@ -420,7 +420,7 @@ def test_supports_of_latents_have_coordinates_without_bounds():
     """The posterior of a scale with a law on a half-line, by weights of a grid."""
     half = partial(rp.distributions.TruncatedNormal, 0.0, 1.0, 0.0, torch.inf)
     model = Graphical([Node("s", lambda: half(), shared=True), Node("y", lambda s: Normal(0.0, s))], Config(), {"y": [0.5, -2.0]})
-    fit(model, steps=300, learning_rate=0.02, source=fresh())
+    fit(model, steps=100, learning_rate=0.02, source=fresh())
     grid = torch.linspace(0.01, 6, 2000)
     weight = (half().log_prob(grid) + Normal(0.0, grid).log_prob(torch.tensor([[0.5], [-2.0]])).sum(0)).softmax(0)
     found = model.draw_latents(20000, model.rows, fresh()).values["s"].mean().item()
