@@ -33,6 +33,8 @@ from reparam.noise import Source
 from reparam.paths.path import is_discrete
 from reparam.training import Batch, Loss, Monitor
 
+__all__ = ["Config", "Graphical", "Node", "Sampling", "as_data", "fit", "select"]
+
 _ESTIMATORS: dict[str, type[Estimator]] = {
     "score": Score,
     "leave_one_out": LeaveOneOut,
@@ -40,8 +42,6 @@ _ESTIMATORS: dict[str, type[Estimator]] = {
     "enumerate": Enumerate,
 }
 _UNSEEN = "the model has not seen data: model.observe(data) first, or reparam.models.graphical.fit(model, data)"
-
-__all__ = ["Config", "Graphical", "Node", "Sampling", "as_data", "fit", "select"]
 
 
 class Graphical(nn.Module):
