@@ -744,6 +744,12 @@ def test_all_that_is_drawn_is_where_the_network_is(method, prior):
 # --- what is refused
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_without_parameters_are_refused(method):
+    with pytest.raises(NotImplementedError, match="DistributedDataParallel"):
+        bayesianize(nn.Linear(3, 2), num_data=10, method=method)._replicate_for_data_parallel()(torch.randn(4, 3))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

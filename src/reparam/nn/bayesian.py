@@ -172,7 +172,12 @@ class Bayesian(nn.Module):
         Raises:
             ValueError: when a layer is called in another way than in the first forward, and its noise would have another law; when
                 the module uses a parameter that is not in its place, where no draw of it can be put.
+            NotImplementedError: within `torch.nn.DataParallel`, whose copies have no parameters.
         """
+        if getattr(self, "_is_replica", False):
+            raise NotImplementedError(
+                "torch.nn.DataParallel makes copies without parameters, whose weights cannot be drawn: use DistributedDataParallel"
+            )
         planned = self._look(args, kwargs) if self.routes is None else self.routes
         posterior = self.posterior()
         noisy = [layer for name, layer in self._noisy.items() if planned[name] != "weights"]
