@@ -81,8 +81,8 @@ def test_the_parts_add_up_and_annealing_weighs_the_divergence_alone():
         weight = bnn.weight
         loss = bnn.loss(batch, fresh(step))
         parts = loss.parts
-        torch.testing.assert_close(parts["elbo"], parts["log_likelihood"] - parts["kl"])
-        torch.testing.assert_close(loss.total.detach(), weight * parts["kl"] - parts["log_likelihood"])
+        torch.testing.assert_close(parts["elbo"], parts["log_likelihood"] - parts["divergence"])
+        torch.testing.assert_close(loss.total.detach(), weight * parts["divergence"] - parts["log_likelihood"])
     assert int(bnn.step) == 6
     bnn.eval()
     loss = bnn.loss(batch, fresh())
@@ -92,7 +92,7 @@ def test_the_parts_add_up_and_annealing_weighs_the_divergence_alone():
 
 def test_the_divergence_is_that_of_the_training_set_whatever_the_batch():
     bnn, (x, y) = made()
-    whole, half = bnn.loss((x, y), fresh()).parts["kl"], bnn.loss((x[:30], y[:30]), fresh()).parts["kl"]
+    whole, half = bnn.loss((x, y), fresh()).parts["divergence"], bnn.loss((x[:30], y[:30]), fresh()).parts["divergence"]
     assert whole == half
     torch.testing.assert_close(whole, bnn.net.kl().detach() / 60)
 
@@ -126,6 +126,24 @@ def linear(n=64):
     bnn.response.log_noise.requires_grad_(False)
     z, s = bnn.response.units.standardise(y), (bnn.response.noise / bnn.response.units.scale).detach()
     return bnn, (x, y), z, s, 1 + n / s**2
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS[:3])
+@pytest.mark.parametrize("unit", [1e-20, 1e30])
+def test_responses_in_units_whose_squares_leave_the_floats(likelihood, unit):
+    bnn, (x, y) = made(likelihood)
+    bnn.start_at(x, y * unit)
+    reference, _ = made(likelihood)
+    reference.load_state_dict(
+        bnn.state_dict() | {key: reference.state_dict()[key] for key in reference.state_dict() if "units" in key}
+    )
+    loss, plain = bnn.loss((x, y * unit), fresh()).total, reference.loss((x, y), fresh()).total
+    torch.testing.assert_close(loss - math.log(unit), plain, rtol=0, atol=1e-4)
+    found = bnn.eval().evaluate((x, y * unit), k=5, source=fresh())
+    wanted = reference.eval().evaluate((x, y), k=5, source=fresh())
+    assert found.rmse["height"] == pytest.approx(unit * wanted.rmse["height"], rel=1e-4)
+    assert found.log_likelihood == pytest.approx(wanted.log_likelihood - math.log(unit), abs=1e-4)
+    assert found.coverage == wanted.coverage
 
 
 def test_it_finds_the_posterior_of_linear_regression():
@@ -220,6 +238,13 @@ def test_uncertainties_of_classes():
     draws = found.sample(9, fresh())
     assert draws.shape == (9, 3)
     assert draws[:, 2].eq(0).all()
+
+
+def test_a_thousand_sure_classes_leave_nothing_open():
+    logits = torch.full((3, 2, 1000), -200.0, dtype=torch.float64)
+    logits[..., 7] = 0.0
+    found = ClassPrediction(Categorical(logits=logits), tuple(map(str, range(1000))))
+    assert found.epistemic.max() < 1e-12
 
 
 def test_draws_of_classes_come_as_often_as_they_are_probable():
@@ -411,10 +436,10 @@ def test_data_that_are_refused():
         BNN.for_data(Config(), from_tensor(x))
     with pytest.raises(BadInputError, match=r"is for a response, and the data have labels.*take likelihood='categorical'$"):
         BNN.for_data(Config(likelihood="normal"), from_tensor(x, torch.arange(10) % 2))
-    with pytest.raises(BadInputError, match=r"labels of at least 2 classes, and there are 1"):
+    with pytest.raises(BadInputError, match=r"all labels of the training data are '0': at least 2 classes are wanted$"):
         BNN.for_data(Config(), from_tensor(x, torch.zeros(10)))
     bnn = BNN.for_data(Config(), from_tensor(x, response=normal(10, 1)))
-    with pytest.raises(BadInputError, match=r"data has no response to be predicted"):
+    with pytest.raises(BadInputError, match=r"data has no response, which this model predicts: give data with it"):
         bnn.inputs(from_tensor(x))
     with pytest.raises(BadInputError, match=r"the responses of data are response_1, response_2, and this model is of response"):
         bnn.inputs(from_tensor(x, response=normal(10, 2)))

@@ -63,7 +63,7 @@ def test_data_without_the_response_are_predicted_as_python_does(cli, folder):
 
     x = torch.tensor([[float(row["a"]), float(row["b"])] for row in table(folder / "new.csv")])
     wanted = models.load(folder / "reals").predict(x, 20, Fresh(torch.Generator().manual_seed(0))).mean[:, 0]
-    torch.testing.assert_close(torch.tensor([float(row["height_mean"]) for row in rows]), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.tensor([float(row["height_mean"]) for row in rows]), wanted.float(), rtol=1e-5, atol=1e-5)
 
 
 def test_the_response_of_other_data_comes_along(cli, folder):
@@ -116,7 +116,18 @@ def test_what_is_refused(refused, folder):
     refused(2, r"--output .*\.txt: give a name that ends in \.csv or \.npz$", "predict", run, "--output", folder / "x.txt")
     refused(2, r"samples is 0: give at least 1$", "predict", run, "--samples", "0")
     refused(2, r"would replace the data that are read", "predict", run, "--output", folder / "reals.csv")
-    refused(2, r"no response to be predicted|column 'height'", "evaluate", run, "--data", folder / "new.csv")
+    refused(2, r"new has no height, which this model predicts", "evaluate", run, "--data", folder / "new.csv")
     refused(2, r"which does not sample$", "sample", run)
+    (folder / "gap.csv").write_text("a,b,height\n1,2,3\n1,2,\n")
+    refused(2, r"gap.csv' line 3, column 'height': .*; or leave that column out", "predict", run, "--data", folder / "gap.csv")
     np.savez(folder / "wide.npz", x=np.zeros((3, 5), np.float32) + np.arange(5))
     refused(2, r"a datum of wide is 5, and this model takes 2 numbers", "predict", run, "--data", folder / "wide.npz")
+
+
+def test_columns_of_the_same_name_are_refused_not_lost(cli, refused, folder):
+    text = (folder / "reals.csv").read_text()
+    (folder / "row.csv").write_text(text.replace("height", "row", 1))
+    run = folder / "named_row"
+    assert cli("train", "bnn", "--data", folder / "row.csv", "--response", "row", "--out", run, *TINY)[0] == 0
+    refused(2, r"two columns of the table would be called 'row': give --output", "predict", run, "--output", folder / "x.csv")
+    assert cli("predict", run, "--output", folder / "x.npz")[0] == 0

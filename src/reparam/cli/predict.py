@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from reparam.cli import opened
 from reparam.cli.output import destination, write_npz
@@ -56,10 +58,15 @@ def run(
     source = opened.noise(seed)
     model = opened.model(directory, checkpoint)
     predict = opened.able(model, "predict", directory)
-    rows = opened.rows(directory, part, data, array)
+    try:
+        rows = opened.rows(directory, part, data, array)
+    except BadInputError as error:
+        if not any(repr(name) in str(error) for name in getattr(model, "responses", ())):
+            raise
+        raise BadInputError(f"{error}; or leave that column out, as it is to be predicted") from error
     _check_shape(rows, model)
     found = predict(rows.x, samples, source)
-    drawn = found.sample(draws, source).numpy() if draws else None
+    drawn = _as_floats(found.sample(draws, source)) if draws else None
     places = np.arange(len(rows)) if rows.rows is None else rows.rows.numpy()
     arrays = _classes(found, rows) if hasattr(found, "classes") else _reals(found, rows)
     if path.suffix.lower() == ".npz":
@@ -69,7 +76,7 @@ def run(
         columns = (
             _class_table(arrays, drawn, found.classes) if hasattr(found, "classes") else _table(arrays, drawn, found.responses)
         )
-        write_file(path, _csv({"row": places, **columns}))
+        write_file(path, _csv([("row", places), *columns]))
     print(path)
 
 
@@ -80,47 +87,57 @@ def _check_shape(rows: Data, model: Any) -> None:
         raise BadInputError(f"a datum of {rows.name} is {came}, and this model takes {wanted} numbers: give data of that shape")
 
 
+def _as_floats(x: Tensor) -> Array:
+    """What the predictions are computed in has more digits than what they are computed from."""
+    return (x.float() if x.is_floating_point() else x).numpy()
+
+
 def _reals(found: Any, rows: Data) -> dict[str, Array]:
     """By name, N x R each."""
     low, high = found.interval(_LEVEL)
     made = {"mean": found.mean, "epistemic": found.epistemic, "aleatoric": found.aleatoric, "low": low, "high": high}
     known = rows.response is not None and rows.response.shape[1] == len(found.responses)
-    arrays = {name: value.numpy() for name, value in made.items()}
+    arrays = {name: _as_floats(value) for name, value in made.items()}
     return {"response": rows.response.numpy(), **arrays} if known and rows.response is not None else arrays
 
 
 def _classes(found: Any, rows: Data) -> dict[str, Array]:
     """By name: texts N, probabilities N x C, nats N."""
     known = {} if rows.y is None or rows.classes is None else {"label": np.array(rows.classes)[rows.places.numpy()]}
-    parts = {"epistemic": found.epistemic.numpy(), "aleatoric": found.aleatoric.numpy()}
+    parts = {"epistemic": _as_floats(found.epistemic), "aleatoric": _as_floats(found.aleatoric)}
     return {
         **known,
         "predicted": np.array(found.labels),
-        "probability": found.mean.numpy(),
+        "probability": _as_floats(found.mean),
         "class": np.array(found.classes),
         **parts,
     }
 
 
-def _table(arrays: dict[str, Array], drawn: Array | None, responses: tuple[str, ...]) -> dict[str, Array]:
-    columns: dict[str, Array] = {}
+def _table(arrays: dict[str, Array], drawn: Array | None, responses: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+    """The columns of each response."""
     for i, name in enumerate(responses):
-        columns |= {name if key == "response" else f"{name}_{key}": value[:, i] for key, value in arrays.items()}
-        columns |= {f"{name}_draw_{j}": row[:, i] for j, row in enumerate(() if drawn is None else drawn)}
-    return columns
+        for key, value in arrays.items():
+            yield name if key == "response" else f"{name}_{key}", value[:, i]
+        for j, row in enumerate(() if drawn is None else drawn):
+            yield f"{name}_draw_{j}", row[:, i]
 
 
-def _class_table(arrays: dict[str, Array], drawn: Array | None, classes: tuple[str, ...]) -> dict[str, Array]:
-    columns: dict[str, Array] = {}
+def _class_table(arrays: dict[str, Array], drawn: Array | None, classes: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+    """The columns, of probabilities one for each class."""
     for key, value in arrays.items():
         if key == "probability":
-            columns |= {f"probability_{name}": value[:, i] for i, name in enumerate(classes)}
+            yield from ((f"probability_{name}", value[:, i]) for i, name in enumerate(classes))
         elif key != "class":
-            columns[key] = value
-    return columns | {f"draw_{j}": np.array(classes)[row] for j, row in enumerate(() if drawn is None else drawn)}
+            yield key, value
+    for j, row in enumerate(() if drawn is None else drawn):
+        yield f"draw_{j}", np.array(classes)[row]
 
 
-def _csv(columns: dict[str, Array]) -> bytes:
+def _csv(columns: list[tuple[str, Array]]) -> bytes:
     import pandas as pd
 
-    return pd.DataFrame(columns).to_csv(index=False).encode()
+    names = [name for name, _ in columns]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise BadInputError(f"two columns of the table would be called {twice[0]!r}: give --output a name that ends in .npz")
+    return pd.DataFrame(dict(columns)).to_csv(index=False).encode()

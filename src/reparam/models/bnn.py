@@ -151,7 +151,8 @@ class BNN(nn.Module):
         if not self.classes:
             if data.response is None or data.responses is None:
                 raise BadInputError(
-                    f"{data.name} has no response to be predicted: name its column or array (response=..., --response)"
+                    f"{data.name} has no {', '.join(self.responses)}, which this model predicts: give data with it; to predict it, "
+                    "reparam predict takes data without"
                 )
             if data.response.shape[1] != len(self.responses):
                 came, wanted = ", ".join(data.responses), ", ".join(self.responses)
@@ -177,8 +178,8 @@ class BNN(nn.Module):
         """The loss of a batch (x, y): the negative bound, in training with the divergence at the weight of this step.
 
         Returns:
-            `total`, to minimise. `parts`: "elbo" and its terms, "log_likelihood" = E_q log p(y | x, w) and "kl" = KL / num_data, in
-            nats per datum and at weight one.
+            `total`, to minimise. `parts`: "elbo" and its terms, "log_likelihood" = E_q log p(y | x, w) and "divergence" =
+            KL / num_data, in nats per datum and at weight one.
         """
         x, y = _pair(batch)
         self._check(x, y)
@@ -186,7 +187,7 @@ class BNN(nn.Module):
         z = self.units.standardise(x)
         log_p = torch.stack([self.response.log_prob(self._outputs(self.net(z, source=source)), y) for _ in range(looks)])
         log_likelihood, kl = log_p.mean(), self.net.kl(source) / self.net.num_data
-        parts = {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "kl": kl}
+        parts = {"elbo": log_likelihood - kl, "log_likelihood": log_likelihood, "divergence": kl}
         total = self.weight * kl - log_likelihood
         if self.training:
             self.step += 1
@@ -201,7 +202,7 @@ class BNN(nn.Module):
 
     @torch.no_grad()
     def law(self, x: Tensor, k: int = 100, source: Source | None = None, *, batch_size: int = 512) -> Distribution:
-        """p(y | x, w_i) for k draws of the weights, the same for all data: of batch shape k x N x R, of classes k x N.
+        """p(y | x, w_i) for k draws of the weights, the same for all data: of batch shape k x N x R, of classes k x N; in float64.
 
         Args:
             x: data, N + shape.
@@ -220,7 +221,7 @@ class BNN(nn.Module):
         outputs = []
         for weights in self._networks(k, source):
             outputs.append(torch.cat([self._outputs(self.net.at(weights, part)) for part in z.split(batch_size)]))
-        law: Distribution = self.response(torch.stack(outputs))
+        law: Distribution = self.response(torch.stack(outputs).double())
         return law
 
     @torch.no_grad()
@@ -300,11 +301,12 @@ def _likelihood(config: Config, responses: tuple[str, ...] | None, classes: tupl
             "labels (label=..., --label)"
         )
     likelihood = config.likelihood or ("normal" if responses else "categorical")
-    if likelihood == "categorical" and len(classes or ()) < 2:
+    if likelihood == "categorical" and not classes:
         raise BadInputError(
-            f"likelihood='categorical' is for labels of at least 2 classes, and there are {len(classes or ())}: name their column "
-            "or array (label=..., --label)"
+            "likelihood='categorical' is for labels, and the data have none: name their column or array (label=..., --label)"
         )
+    if likelihood == "categorical" and len(classes or ()) == 1:
+        raise BadInputError(f"all labels of the training data are {(classes or ('',))[0]!r}: at least 2 classes are wanted")
     if likelihood != "categorical" and not responses:
         raise BadInputError(
             f"likelihood={likelihood!r} is for a response, and the data have {'labels' if classes else 'none'}: name its column or "

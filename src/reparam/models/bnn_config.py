@@ -37,7 +37,8 @@ class Config:
         prior_scale: standard deviation of the prior; for normal, fan_in and mixture, whose wide part it is.
         posterior_scale: standard deviations with which the posterior starts, as a multiple of 1 / sqrt(fan-in).
         annealing: first steps, over which the weight of the KL divergence in the loss rises from 0 to 1: without them few data
-            switch hidden units off for good before they have learned anything (arXiv:1602.02282). The reported ELBO has weight 1.
+            switch hidden units off for good before they have learned anything (arXiv:1602.02282). Half of all steps is a good
+            number; a run must have more than these. The reported ELBO has weight 1.
         likelihood: normal, with learned noise of one standard deviation for each response; heteroscedastic, whose noise depends on
             the data; student_t, with heavy tails; categorical for labels. By default normal where the data have a response, else
             categorical.
@@ -52,7 +53,7 @@ class Config:
     prior: Literal["normal", "fan_in", "empirical", "mixture"] = "normal"
     prior_scale: float = 1.0
     posterior_scale: float = 0.05
-    annealing: int = 1500
+    annealing: int = 500
     likelihood: Likelihood | None = None
 
     def __post_init__(self) -> None:

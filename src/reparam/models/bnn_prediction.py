@@ -70,11 +70,12 @@ class Prediction:
 
     def log_prob(self, y: Tensor) -> Tensor:
         """`log p(y | x)` of each datum, with all its responses, in nats and the units of the data: N."""
-        each: Tensor = self.law.log_prob(y).sum(-1)
+        each: Tensor = self.law.log_prob(y.to(self.mean.dtype)).sum(-1)
         return each.logsumexp(0) - math.log(len(each))
 
     def cdf(self, y: Tensor) -> Tensor:
         """The probability that a response is at most y, N x R: uniform on (0, 1) over data that the model describes."""
+        y = y.to(self.mean.dtype)
         if not isinstance(self.law, StudentT):
             return self.law.cdf(y).mean(0)  # type: ignore[no-any-return]
         return log_student_cdf(self.law.df, (y - self.law.loc) / self.law.scale).exp().mean(0)
@@ -169,7 +170,7 @@ class ClassPrediction:
     @cached_property
     def total(self) -> Tensor:
         """The entropy of the class, N."""
-        return Categorical(probs=self.mean, validate_args=False).entropy()
+        return torch.special.entr(self.mean).sum(-1)
 
     def log_prob(self, y: Tensor) -> Tensor:
         """`log p(y | x)` of the places of classes, in nats: N."""

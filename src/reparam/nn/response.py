@@ -70,18 +70,31 @@ class RealResponse(nn.Module):
         return self.units.scale * torch.sqrt((2 * self.log_noise).exp() + _FLOOR**2)
 
     def forward(self, h: Tensor) -> Distribution:
-        """The law of the responses, of batch shape rows + (N, K), from outputs rows + (N, outputs)."""
-        if self.kind == "normal":
-            return Normal(self.units.restore(h), self.noise.expand(h.shape), validate_args=False)
-        if self.log_df is not None:
-            df = (_LEAST_DF + self.log_df.exp()).expand(h.shape)
-            return StudentT(df, self.units.restore(h), self.noise.expand(h.shape), validate_args=False)
-        h, g = h.chunk(2, -1)
-        return Normal(self.units.restore(h), self.noise * (softplus(g) / math.log(2) + _FLOOR), validate_args=False)
+        """The law of the responses, of batch shape rows + (N, K), from outputs rows + (N, outputs).
+
+        Of outputs in double precision it is right in any units; in single precision a variance overflows at 1e38.
+        """
+        loc, sigma = self._standardised(h)
+        return self._law(self.units.restore(loc), self.units.scale * sigma)
 
     def log_prob(self, h: Tensor, y: Tensor) -> Tensor:
         """`log p(y | h)` of each datum, in nats and in the units of the data: rows + (N,)."""
-        return self(h).log_prob(y).sum(-1)  # type: ignore[no-any-return]
+        each: Tensor = self._law(*self._standardised(h)).log_prob(self.units.standardise(y))
+        return each.sum(-1) - self.units.log_scale
+
+    def _standardised(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and scale."""
+        sigma = torch.sqrt((2 * self.log_noise).exp() + _FLOOR**2).to(h.dtype)
+        if self.kind != "heteroscedastic":
+            return h, sigma.expand(h.shape)
+        h, g = h.chunk(2, -1)
+        return h, sigma * (softplus(g) / math.log(2) + _FLOOR)
+
+    def _law(self, loc: Tensor, scale: Tensor) -> Distribution:
+        if self.log_df is None:
+            return Normal(loc, scale, validate_args=False)
+        df = (_LEAST_DF + self.log_df.exp()).to(loc.dtype)
+        return StudentT(df.expand(loc.shape), loc, scale, validate_args=False)
 
     def check(self, y: Tensor) -> None:
         """Raise ValueError for responses of another shape, or that are not finite."""
