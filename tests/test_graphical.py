@@ -28,11 +28,11 @@ from reparam.cli import main
 from reparam.data import from_tensor, load, split
 from reparam.data.frame import from_frame
 from reparam.errors import ArtefactError, BadInputError
+from reparam.graphical.density import largest_table, sum_out, trace
+from reparam.graphical.laws import CategoricalTable, LinearNormal
+from reparam.graphical.node import ordered
 from reparam.models import graphical_examples
 from reparam.models.graphical import Config, Graphical, Node, fit, select
-from reparam.models.graphical_density import largest_table, sum_out, trace
-from reparam.models.graphical_laws import CategoricalTable, LinearNormal
-from reparam.models.graphical_node import ordered
 from reparam.models.trained import DataOptions, record
 from reparam.noise import Fresh
 from reparam.stats import mean_test

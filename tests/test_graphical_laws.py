@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Normal
 
 from reparam.errors import BadInputError
-from reparam.models.graphical_laws import CategoricalTable, LinearCategorical, LinearNormal
+from reparam.graphical.laws import CategoricalTable, LinearCategorical, LinearNormal
 
 
 def moved(law: nn.Module) -> nn.Module:

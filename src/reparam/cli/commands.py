@@ -6,14 +6,12 @@ import json as json_
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from reparam.cli.parser import Parser
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
-
-if TYPE_CHECKING:
-    from reparam.training import Run
 
 __all__ = ["run"]
 
@@ -47,24 +45,25 @@ def run(name: str, words: Sequence[str]) -> None:
     function(**settings)
 
 
-def _run_among(words: Sequence[str]) -> Run | None:
-    """The run that one of the words names."""
-    from reparam.training import Run
-
+def _run_among(words: Sequence[str]) -> Any:
+    """The run that one of the words names, or None."""
     for word in words:
-        with suppress(ArtefactError, ValueError):  # of what is no run, the command says what it is
-            return Run.open(word)
+        with suppress(ArtefactError, ValueError, OSError):  # of what is no run, the command says what it is
+            if Path(word).is_dir():
+                from reparam.training import Run  # torch comes with it
+
+                return Run.open(word)
     return None
 
 
-def _options(run: Run | None) -> Any:
+def _options(run: Any) -> Any:
     """The options that the model of a run has for its samples; None where no run is named."""
     from reparam.models.trained import kind_of
 
     return None if run is None else getattr(kind_of(run), "Sampling", None)
 
 
-def _own_graph(run: Run | None) -> str | None:
+def _own_graph(run: Any) -> str | None:
     """The `MODULE:FUNCTION` that made the nodes of a run: only the user's naming it again imports it."""
     found: Any = run and run.record
     for key in ("model", "config", "graph"):

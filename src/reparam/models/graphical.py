@@ -15,20 +15,20 @@ from reparam.data import Data
 from reparam.errors import BadInputError
 from reparam.estimators import Enumerate, Estimator, LeaveOneOut, MeasureValued, Score
 from reparam.estimators.support import support_size
-from reparam.models import graphical_query as query_of
-from reparam.models.graphical_bound import Seen, bound, drawer, draws_of, start_guide
-from reparam.models.graphical_columns import Columns, as_data, columns_of
+from reparam.graphical import query as query_of
+from reparam.graphical.bound import Seen, bound, drawer, draws_of, start_guide
+from reparam.graphical.columns import Columns, as_data, columns_of
+from reparam.graphical.density import Joint
+from reparam.graphical.evidence import LogEvidence, log_evidence
+from reparam.graphical.fit import fit
+from reparam.graphical.guide import Draws, Guide, make_guide
+from reparam.graphical.node import Node, ordered, select
+from reparam.graphical.plan import Plan, make_plan
+from reparam.graphical.posterior import Posterior
+from reparam.graphical.query import Query
+from reparam.graphical.rows import Given, joint, rows_of_table
 from reparam.models.graphical_config import Config, Sampling
-from reparam.models.graphical_density import Joint
 from reparam.models.graphical_evaluation import Evaluation, describe, evaluate
-from reparam.models.graphical_evidence import LogEvidence, log_evidence
-from reparam.models.graphical_fit import fit
-from reparam.models.graphical_guide import Draws, Guide, make_guide
-from reparam.models.graphical_node import Node, ordered, select
-from reparam.models.graphical_plan import Plan, make_plan
-from reparam.models.graphical_posterior import Posterior
-from reparam.models.graphical_query import Query
-from reparam.models.graphical_rows import Given, joint, rows_of_table
 from reparam.noise import Source
 from reparam.paths.path import is_discrete
 from reparam.training import Batch, Loss, Monitor
@@ -293,18 +293,18 @@ class Graphical(nn.Module):
     ) -> Posterior:
         """What is known of nodes given the training data, or of new rows given evidence.
 
-        See [`posterior`][reparam.models.graphical_query.posterior].
+        See [`posterior`][reparam.graphical.query.posterior].
         """
         return query_of.posterior(self, query, evidence, n=n, source=source)
 
     def do(self, values: Mapping[str, Any]) -> Graphical:
-        """The model in which nodes are set, cut from their parents; see [`do`][reparam.models.graphical_query.do]."""
+        """The model in which nodes are set, cut from their parents; see [`do`][reparam.graphical.query.do]."""
         return query_of.do(self, values)
 
     def simulate(
         self, n: int, *, prior: bool = False, given: Mapping[str, Any] | None = None, source: Source | None = None
     ) -> dict[str, Tensor]:
-        """`n` new rows, all nodes of them; see [`simulate`][reparam.models.graphical_query.simulate]."""
+        """`n` new rows, all nodes of them; see [`simulate`][reparam.graphical.query.simulate]."""
         return query_of.simulate(self, n, prior=prior, given=given, source=source)
 
     @torch.no_grad()
@@ -315,12 +315,12 @@ class Graphical(nn.Module):
     def impute(self, x: Tensor, known: Tensor, source: Source | None = None, *, n: int = 200) -> Tensor:
         """Rows x, N x D, with what is not known of them, N x D, drawn given the rest of the row.
 
-        See [`impute`][reparam.models.graphical_query.impute].
+        See [`impute`][reparam.graphical.query.impute].
         """
         return query_of.impute(self, x, known, source, n=n)
 
     def log_evidence(self, n: int = 1000, *, source: Source | None = None) -> LogEvidence:
-        """The log of p(training data); see [`log_evidence`][reparam.models.graphical_evidence.log_evidence]."""
+        """The log of p(training data); see [`log_evidence`][reparam.graphical.evidence.log_evidence]."""
         return log_evidence(self, n, source=source)
 
     def extra_repr(self) -> str:

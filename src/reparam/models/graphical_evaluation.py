@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from reparam.errors import BadInputError
+from reparam.graphical.bound import drawer, draws_of, joint_of, log_weights
 from reparam.models.evaluation import nats
-from reparam.models.graphical_bound import drawer, draws_of, joint_of, log_weights
 from reparam.noise import Source
 from reparam.training import Batch
 

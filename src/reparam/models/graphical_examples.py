@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.distributions import HalfCauchy, Normal
 
 from reparam.errors import ArtefactError, BadInputError
+from reparam.graphical.laws import CategoricalTable, LinearNormal
+from reparam.graphical.node import Node
 from reparam.models.graphical_config import Config
-from reparam.models.graphical_laws import CategoricalTable, LinearNormal
-from reparam.models.graphical_node import Node
 from reparam.named import call, find, plain
 
 __all__ = ["GRAPHS", "Table", "eight_schools", "find_graph", "given_graph", "iris", "mixture", "name_graph"]

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from reparam.data import Data, DataWarning, Splits, load, split
 from reparam.errors import ArtefactError, BadInputError
@@ -151,7 +150,7 @@ def model_of(run: Run, which: Literal["best", "last"] = "best") -> Any:
         kind_of(run)
         kind, config = MODELS[made["name"]].load()
         with torch.random.fork_rng(devices=[]):  # first weights, soon replaced, are no reason to move the caller's generator
-            model: nn.Module = kind.from_record(config(**made["config"]), data)
+            model: Any = kind.from_record(config(**made["config"]), data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"{run.path / 'run.json'} does not describe a model: {error}") from error
     run.load_weights(model, which)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reparam.errors import BadInputError
+from reparam.noise import Fresh
 from reparam.report import laws
 from reparam.report.graphical import View, view
 from reparam.report.graphical_classes import MOST, told
@@ -20,7 +21,7 @@ __all__ = ["what_if"]
 
 # Values that are seen and that are set, draws for each, of which so many must fit in effect, and simulated rows from which it is
 # seen what goes with what.
-_SEEN, _SET, _DRAWS, _FEW, _ROWS = 65, 9, 1000, 30, 2000
+_SEEN, _SET, _DRAWS, _FEW, _ROWS = 49, 9, 1500, 30, 2000
 
 
 def what_if(subject: Subject) -> Section | None:
@@ -34,8 +35,12 @@ def what_if(subject: Subject) -> Section | None:
     at = np.linspace(np.quantile(values, 0.01), np.quantile(values, 0.99), _SEEN)
     set_at = at[:: (_SEEN - 1) // (_SET - 1)]
     evidence = {cause: torch.from_numpy(at).float(), **{name: [value] * _SEEN for name, value in fixed.items()}}
-    seen = _answered(model, target, evidence, subject)
-    moved = [_answered(model.do({cause: value}), target, fixed, subject) for value in set_at.tolist()]
+    seen = _answered(model, target, evidence, subject.source)
+    # With the same noise for each value, so that what does not move does not look as if it did.
+    again = [Fresh(torch.Generator().manual_seed(1)) for _ in set_at]
+    moved = [
+        _answered(model.do({cause: value}), target, fixed, source) for value, source in zip(set_at.tolist(), again, strict=True)
+    ]
     if seen is None or np.isnan(seen[0]).mean() > 0.5 or any(found is None for found in moved):
         return None
     kinds, law = seen[1], seen[0]
@@ -72,7 +77,7 @@ def _fixed(rows: View) -> dict[str, float | str] | None:
     return made
 
 
-def _answered(model: Any, target: str, evidence: Mapping[str, Any], subject: Subject) -> tuple[np.ndarray, tuple[str, ...]] | None:
+def _answered(model: Any, target: str, evidence: Mapping[str, Any], source: Fresh) -> tuple[np.ndarray, tuple[str, ...]] | None:
     """Probabilities of the values of the target, rows x K, and their names; or 5%, 50% and 95% quantiles, rows x 3, and no names.
 
     NaN where too few draws fit the evidence; None where it cannot be.
@@ -80,7 +85,7 @@ def _answered(model: Any, target: str, evidence: Mapping[str, Any], subject: Sub
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of few effective draws
         try:
-            found = model.posterior(target, evidence, n=_DRAWS, source=subject.source)
+            found = model.posterior(target, evidence, n=_DRAWS, source=source)
         except BadInputError:
             return None
     kinds: tuple[str, ...] = ()

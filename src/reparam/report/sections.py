@@ -9,7 +9,8 @@ import torch
 
 from reparam.data import Splits
 from reparam.noise import Fresh
-from reparam.report.bnn import certainty, inputs_that_matter, predictions
+from reparam.report.bnn import predictions
+from reparam.report.bnn_inputs import certainty, inputs_that_matter
 from reparam.report.bnn_weights import draws_of_weights, known_weights
 from reparam.report.calibration import calibrated
 from reparam.report.diffusion import filling, guidance, samplers, trajectories
