@@ -51,11 +51,12 @@ CASES = {
     ),
     "diffusion, digits": Case("diffusion", None, ("--channels", "8,16", *SHORT), 3, 0.045),
     "diffusion, moons": Case("diffusion", "moons", ("--hidden", "32,32", *SHORT), 4, 0.03),
-    "bnn, diabetes": Case("bnn", None, ("--hidden", "16", "--annealing", "10"), 3, 0.1),
-    "bnn, breast_cancer": Case("bnn", "breast_cancer", ("--hidden", "16", "--annealing", "10"), 3, 0.1),
-    "graphical, eight_schools": Case("graphical", None, ("--passes", "10", "--samples", "4"), 3, 0.1),
-    "graphical, iris": Case("graphical", "iris", ("--passes", "10", "--learning_rate", "0.05"), 3, 0.1),
-    "graphical, any table": Case("graphical", "table", ("--passes", "10", "--learning_rate", "0.05"), 3, 0.1),
+    "bnn, diabetes": Case("bnn", None, ("--hidden", "16", "--annealing", "10"), 3, 0.25),
+    "bnn, breast_cancer": Case("bnn", "breast_cancer", ("--hidden", "16", "--annealing", "10"), 3, 0.25),
+    # Its guide starts as the best normal law there is, and must not lose what it has.
+    "graphical, eight_schools": Case("graphical", None, ("--passes", "10", "--samples", "4"), 3, -0.2),
+    "graphical, iris": Case("graphical", "iris", ("--passes", "10", "--learning_rate", "0.05"), 3, 0.3),
+    "graphical, any table": Case("graphical", "table", ("--passes", "10", "--learning_rate", "0.05"), 3, 0.04),
     "diffusion, sounds": Case("diffusion", "sounds", ("--mels", "16", "--channels", "16,16", *SHORT), 8, 0.05),
 }
 
