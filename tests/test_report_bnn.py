@@ -12,7 +12,7 @@ from reparam.models.bnn import BNN, Config
 from reparam.models.trained import data_of, model_of
 from reparam.noise import Fresh
 from reparam.report import charts
-from reparam.report.bnn import inputs_that_matter
+from reparam.report.bnn_inputs import inputs_that_matter
 from reparam.report.bnn_weights import draws_of_weights, known_weights
 from reparam.report.calibration import _coverage, calibrated
 from reparam.report.pieces import Subject
@@ -34,9 +34,8 @@ SECTIONS = [
 def few(monkeypatch):
     """Less of everything that takes long."""
     monkeypatch.setattr("reparam.report.bnn._DRAWS", 10)
-    monkeypatch.setattr("reparam.report.bnn._FEWER", 5)
-    monkeypatch.setattr("reparam.report.bnn._STEPS", 21)
-    monkeypatch.setattr("reparam.report.bnn._SIDE", 12)
+    for name, value in {"_DRAWS": 10, "_FEWER": 5, "_STEPS": 21, "_SIDE": 12}.items():
+        monkeypatch.setattr(f"reparam.report.bnn_inputs.{name}", value)
     monkeypatch.setattr("reparam.report.calibration._DRAWS", 10)
     monkeypatch.setattr("reparam.report.bnn_weights._DRAWS", 8)
 

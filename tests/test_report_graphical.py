@@ -257,7 +257,7 @@ def test_names_may_be_anything():
     data = from_frame({names[0]: x, names[1]: torch.randn(80, generator=generator), names[2]: ["<b>", "$_$"] * 40}, name="odd")
     model, splits = mixed(data, Config(graph="mixture", classes=2))
     found = sections(model, splits)
-    assert [section.title for section in found] == ["The graph", "Who is in which class", "New rows", "What if"]
+    assert [section.title for section in found] == ["The graph", "Who is in which class", "Gaps", "New rows", "What if"]
     page = "".join(picture for section in found for figure in section.figures for picture in figure.pictures)
     check(page)
     assert "<i>$" not in page

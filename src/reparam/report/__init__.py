@@ -65,7 +65,7 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
         summary=MODELS[record["model"]["name"]].summary,
         idea=idea(model, record["training"]),
         tiles=_tiles(evaluation, history, best),
-        sections=[_training(model, history, best), *sections(model, splits)],
+        sections=[_training(model, history, best, record), *sections(model, splits)],
         tables=tables(record),
         command=command(run),
         rows=f"{evaluation.rows} {_kind_of_rows(model, record)}",
@@ -90,7 +90,7 @@ def _kind_of_rows(model: Any, record: Mapping[str, Any]) -> str:
     return "test data" if record["data"]["options"].get("test_fraction", 0.1) > 0 else "training rows, as no others were kept"
 
 
-def _training(model: Any, history: list[dict[str, Any]], best: int) -> Section:
+def _training(model: Any, history: list[dict[str, Any]], best: int, record: Mapping[str, Any]) -> Section:
     from reparam.report.charts import curves, ratios
     from reparam.report.pieces import Figure, Section
 
@@ -102,6 +102,8 @@ def _training(model: Any, history: list[dict[str, Any]], best: int) -> Section:
     caption = f"The dotted line marks epoch {best}, whose weights this page shows. The first epochs may lie outside the frame."
     if truth is not None:
         caption += f" The green line is the log-normaliser, {truth:.3f}: no ELBO is above it but by chance."
+    if target is None and record["data"]["options"].get("validation_fraction") == 0:
+        caption += " Validation is on the training rows, as no others were kept: the curves differ by the noise of their draws."
     drawn = curves(history, best, monitor, truth=truth)
     terms = " and the terms it is made of" if len(drawn) > 1 else ""
     words = monitor.words[0].upper() + monitor.words[1:]

@@ -30,8 +30,8 @@ def calibrated(subject: Subject) -> Section:
         parts = [_coverage(f"coverage-{i}", u[:, i]), _ranks(f"ranks-{i}", u[:, i])]
         of = f" Of {name}." if len(model.responses) > 1 else ""
         caption = (
-            "Left, the share of test data in the central interval of each probability: on the diagonal the intervals are right, "
-            f"below it they are too narrow. Right, where in its predicted law each lies: all places should be as frequent.{of}"
+            "First the share of test data in the central interval of each probability: on the diagonal the intervals are right, "
+            f"below it they are too narrow. Then where in its predicted law each lies: all places should be as frequent.{of}"
         )
         figures.append(Figure(caption, parts, wide=True))
     lead = (
@@ -88,8 +88,8 @@ def _of_classes(p: Tensor, y: Tensor) -> Section:
     error = float((counts[filled] * np.abs(said - came)).sum() / len(y))
     parts = [_reliability(said, came, counts[filled]), _sureness(sure, right, 1 / p.shape[1])]
     caption = (
-        f"Left, by tenths of the probability that the answer got, the share that was right, with twice its standard error: on the "
-        f"diagonal the two agree. Right, how many answers got which probability; in orange those that were wrong. On average over "
+        f"First, by tenths of the probability that the answer got, the share that was right, with twice its standard error: on the "
+        f"diagonal the two agree. Then how many answers got which probability; in orange those that were wrong. On average over "
         f"the test data the two differ by {error:.1%}, the expected calibration error."
     )
     return Section("Is it right?", f"Of {len(y)} test data, the most probable class of each.", [Figure(caption, parts, wide=True)])

@@ -195,8 +195,8 @@ def lines(
             axis.minorticks_off()
         if "y" in log:
             axis.set_yscale("log")
-        axis.set_title(title)
-        axis.set_xlabel(label)
+        axis.set_title(title, parse_math=False)
+        axis.set_xlabel(label, parse_math=False)
     return chart.svg
 
 

@@ -181,15 +181,16 @@ def by_row(subject: Subject) -> Section | None:
     # What was measured tells most; of others those that rest on most.
     names = [name for name in names if name in measured] or sorted(names, key=lambda name: -len(model.nodes[name].parents))
     figures = []
-    for name in names[:2]:
+    for i, name in enumerate(names[:2]):
         low, middle, high = (line.double().numpy() for line in found.quantile(name, (0.05, 0.5, 0.95)))
-        figures.append(_by_row(seen, name, (low, middle, high), measured.get(name)))
+        figures.append(_by_row(seen, f"rows-{i}", name, (low, middle, high), measured.get(name)))
     lead = "What is not seen of a row, given all data: the dot is the median, the bar holds nine tenths of the posterior."
     return Section("Row by row", lead, figures) if figures else None
 
 
 def _by_row(
     seen: View,
+    identity: str,
     name: str,
     ends: tuple[np.ndarray, np.ndarray, np.ndarray],
     measured: tuple[str, np.ndarray, np.ndarray] | None,
@@ -203,13 +204,11 @@ def _by_row(
         order, labels = np.argsort(middle)[:: max(1, -(-n // 150))], []
         caption = f"{len(order)} rows in the order of their medians. "
     if measured is None:
-        drawn = laws.intervals(f"rows-{name}", name, labels, middle[order], low[order], high[order])
+        drawn = laws.intervals(identity, name, labels, middle[order], low[order], high[order])
         return Figure(caption, [drawn])
     child, values, spread = measured
     errors = _Z90 * spread[order]
-    drawn = laws.intervals(
-        f"rows-{name}", name, labels, middle[order], low[order], high[order], points=values[order], spread=errors
-    )
+    drawn = laws.intervals(identity, name, labels, middle[order], low[order], high[order], points=values[order], spread=errors)
     ratio = float(middle.std() / values.std()) if values.std() > 0 else 1.0
     caption += (
         f"Orange is {child}, a measurement of {name}, with the 90% range of its own error. All rows together tell more: the "

@@ -46,7 +46,10 @@ def new_rows(subject: Subject) -> Section | None:
         old, new = data[:, columns].numpy(), torch.stack([made[name] for name in reals], 1).numpy()
         figures += _pictures(old, new, reals, _colours(model, data, made, kinds), words)
     if kinds:
-        blocks = [_shares(model, name, data[:, named[name][0]], made[name], words) for name in kinds[:_COLUMNS]]
+        blocks = [
+            _shares(f"shares-{i}", name, _categories(model, name), (data[:, named[name][0]], made[name]), words)
+            for i, name in enumerate(kinds[:_COLUMNS])
+        ]
         figures.append(Figure("Shares of the categories.", blocks, (words, "new rows"), wide=len(blocks) > 1))
     if not figures:
         return None
@@ -111,18 +114,20 @@ def _each_row(view: View, name: str, made: Tensor) -> Figure:
     return Figure(caption, [drawn], ("new rows", "data"))
 
 
-def _shares(model: Any, name: str, data: Tensor, made: Tensor, words: str) -> str:
-    names = _categories(model, name)
-    counts = [values[~values.isnan()].long().bincount(minlength=len(names))[: len(names)].double() for values in (data, made)]
+def _shares(identity: str, name: str, names: tuple[str, ...], codes: tuple[Tensor, Tensor], words: str) -> str:
+    """The categories of data and of new rows, most frequent first."""
+    counts = [values[~values.isnan()].long().bincount(minlength=len(names))[: len(names)].double() for values in codes]
     shares = [count / count.sum().clamp(min=1) for count in counts]
     order = shares[0].argsort(descending=True, stable=True)[:12].tolist()
     told = ", ".join(f"{names[i]} {shares[0][i]:.2f} and {shares[1][i]:.2f}" for i in order)
-    chart = Chart(f"shares-{name}", f"Shares of {name}, {words} and new rows: {told}", width=3.3, height=0.7 + 0.3 * len(order))
+    chart = Chart(identity, f"Shares of {name}, {words} and new rows: {told}", width=3.3, height=0.7 + 0.3 * len(order))
     with chart as axis:
         for i, share in enumerate(shares):
             at = np.arange(len(order)) + (i - 0.5) * 0.34
             axis.barh(at, [float(share[k]) for k in order], color=SERIES[i], height=0.3)
         axis.set_yticks(range(len(order)), [names[k] if len(names[k]) <= _LONGEST else names[k][:17] + "…" for k in order])
+        for text in axis.get_yticklabels():
+            text.set_parse_math(False)
         axis.invert_yaxis()
         axis.set_xlim(0, None)
         axis.grid(visible=False, axis="y")
@@ -140,7 +145,8 @@ def gaps(subject: Subject) -> Section | None:
         return None
     found = model.posterior(list(holes), n=1000, source=subject.source)
     figures = []
-    for name, away in [(name, away) for name, away in holes.items() if name not in found.supports][:_COLUMNS]:
+    shown = [(name, away) for name, away in holes.items() if name not in found.supports][:_COLUMNS]
+    for i, (name, away) in enumerate(shown):
         rows = away.nonzero()[:_GAPS, 0]
         low, middle, high = (line[rows].double().numpy() for line in found.quantile(name, (0.05, 0.5, 0.95)))
         hidden = truth[rows, model.columns.places[name][0]].numpy()
@@ -148,7 +154,7 @@ def gaps(subject: Subject) -> Section | None:
         points = None if np.isnan(hidden).any() else hidden
         labels = seen.labels(rows.tolist())
         level = float(known.mean()) if len(known) else None
-        drawn = laws.intervals(f"gaps-{name}", name, labels, middle, low, high, points=points, level=level)
+        drawn = laws.intervals(f"gaps-{i}", name, labels, middle, low, high, points=points, level=level)
         told = (high - low).mean() / (3.29 * known.std()) if len(known) > 1 and known.std() > 0 else 1.0
         caption = (
             f"{int(away.sum())} gaps. The dotted line is the mean of the column; the intervals are {told:.0%} as wide as its own."

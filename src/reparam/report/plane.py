@@ -139,5 +139,5 @@ def _frame(axis: Any, frame: Window | None, title: str) -> None:
     if frame is not None:
         axis.set_xlim(frame[0], frame[1])
         axis.set_ylim(frame[2], frame[3])
-    axis.set_title(title)
+    axis.set_title(title, parse_math=False)
     axis.locator_params(nbins=5)
