@@ -370,7 +370,7 @@ def test_the_network_is_made_again_from_its_record():
     x, y = wave()
     data = from_tensor(x, response=y)
     bnn = BNN.for_data(Config(hidden=(4,), likelihood="student_t", annealing=0), data)
-    facts = {"shape": [1], "sizes": {"train": 60}, "responses": ["response"], "classes": None}
+    facts = {"shape": [1], "sizes": {"train": 60, "validation": 7, "test": 8}, "responses": ["response"], "classes": None}
     again = BNN.from_record(bnn.config, facts)
     again.load_state_dict(bnn.state_dict())
     assert torch.equal(bnn.eval().predict(x, 5, fresh()).mean, again.eval().predict(x, 5, fresh()).mean)
@@ -443,6 +443,8 @@ def test_data_that_are_refused():
         bnn.inputs(from_tensor(x))
     with pytest.raises(BadInputError, match=r"the responses of data are response_1, response_2, and this model is of response"):
         bnn.inputs(from_tensor(x, response=normal(10, 2)))
+    with pytest.raises(BadInputError, match="is read as a table with gaps and categories"):
+        BNN.for_data(Config(), load("iris", gaps="keep"))
     with pytest.raises(BadInputError, match="tokens"):
         BNN.for_data(Config(), load_texts())
 

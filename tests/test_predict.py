@@ -80,6 +80,25 @@ def test_arrays(cli, folder):
     assert shapes == {"row": (7,), "draws": (3, 7, 1), **dict.fromkeys(["mean", "epistemic", "aleatoric", "low", "high"], (7, 1))}
 
 
+@pytest.mark.parametrize("run", ["reals", "classes"])
+def test_many_data_are_predicted_a_few_at_a_time(cli, folder, monkeypatch, run):
+    found = []
+    for chunk in (2**22, 50):
+        monkeypatch.setattr("reparam.cli.predict._CHUNK", chunk)
+        path = folder / f"{chunk}.npz"
+        words = ["--data", folder / "new.csv", "--samples", "10", "--draws", "2", "--output", path]
+        assert cli("predict", folder / run, *words)[0] == 0
+        with np.load(path) as arrays:
+            found.append(dict(arrays))
+    whole, parts = found
+    assert whole.keys() == parts.keys()
+    for name in ("mean", "low", "epistemic") if run == "reals" else ("probability", "epistemic"):
+        np.testing.assert_allclose(whole[name], parts[name], rtol=1e-4, atol=1e-5)
+    assert parts["draws"].shape == whole["draws"].shape
+    if run == "reals":  # the noise goes on from one part to the next
+        assert len(np.unique((parts["draws"][0] - parts["mean"]).round(5))) > 115
+
+
 def test_classes(cli, folder):
     path = folder / "classes_out.csv"
     assert cli("predict", folder / "classes", "--output", path, "--draws", "1")[0] == 0

@@ -12,6 +12,7 @@ from reparam.cli import opened
 from reparam.cli.output import destination, write_npz
 from reparam.data import Data
 from reparam.errors import BadInputError
+from reparam.noise import Source
 from reparam.training.storage import write_file
 
 __all__ = ["run"]
@@ -20,6 +21,8 @@ Array = np.ndarray[Any, Any]
 
 # Of the intervals that are written.
 _LEVEL = 0.9
+# Predictions, of all draws of the weights, that are held at once.
+_CHUNK = 2**22
 
 
 def run(
@@ -65,18 +68,17 @@ def run(
             raise
         raise BadInputError(f"{error}; or leave that column out, as it is to be predicted") from error
     _check_shape(rows, model)
-    found = predict(rows.x, samples, source)
-    drawn = _as_floats(found.sample(draws, source)) if draws else None
-    places = np.arange(len(rows)) if rows.rows is None else rows.rows.numpy()
-    arrays = _classes(found, rows) if hasattr(found, "classes") else _reals(found, rows)
+    parts, draw = [], source
+    for x in rows.x.split(max(1, _CHUNK // samples)):
+        found = predict(x, samples, source)
+        parts.append({**(_classes(found) if hasattr(found, "classes") else _reals(found)), **_draws(found, draws, draw)})
+        source = opened.noise(seed)  # the same networks for all data
+    arrays = {name: np.concatenate([part[name] for part in parts], int(name == "draws")) for name in parts[0]}
+    arrays = {"row": np.arange(len(rows)) if rows.rows is None else rows.rows.numpy(), **_truth(rows, model), **arrays}
     if path.suffix.lower() == ".npz":
-        more = {} if drawn is None else {"draws": drawn}
-        write_npz(path, {"row": places, **arrays, **more})
+        write_npz(path, arrays | ({"class": np.array(model.classes)} if model.classes else {}))
     else:
-        columns = (
-            _class_table(arrays, drawn, found.classes) if hasattr(found, "classes") else _table(arrays, drawn, found.responses)
-        )
-        write_file(path, _csv([("row", places), *columns]))
+        write_file(path, _csv(list(_class_table(arrays, model.classes) if model.classes else _table(arrays, model.responses))))
     print(path)
 
 
@@ -87,51 +89,60 @@ def _check_shape(rows: Data, model: Any) -> None:
         raise BadInputError(f"a datum of {rows.name} is {came}, and this model takes {wanted} numbers: give data of that shape")
 
 
-def _as_floats(x: Tensor) -> Array:
-    """What the predictions are computed in has more digits than what they are computed from."""
-    return (x.float() if x.is_floating_point() else x).numpy()
+def _truth(rows: Data, model: Any) -> dict[str, Array]:
+    """What was to be predicted, where the data say."""
+    if model.classes:
+        return {} if rows.y is None or rows.classes is None else {"label": np.array(rows.classes)[rows.places.numpy()]}
+    known = rows.response is not None and rows.response.shape[1] == len(model.responses)
+    return {"response": rows.response.numpy()} if known and rows.response is not None else {}
 
 
-def _reals(found: Any, rows: Data) -> dict[str, Array]:
+def _reals(found: Any) -> dict[str, Array]:
     """By name, N x R each."""
     low, high = found.interval(_LEVEL)
     made = {"mean": found.mean, "epistemic": found.epistemic, "aleatoric": found.aleatoric, "low": low, "high": high}
-    known = rows.response is not None and rows.response.shape[1] == len(found.responses)
-    arrays = {name: _as_floats(value) for name, value in made.items()}
-    return {"response": rows.response.numpy(), **arrays} if known and rows.response is not None else arrays
+    return {name: _as_floats(value) for name, value in made.items()}
 
 
-def _classes(found: Any, rows: Data) -> dict[str, Array]:
+def _classes(found: Any) -> dict[str, Array]:
     """By name: texts N, probabilities N x C, nats N."""
-    known = {} if rows.y is None or rows.classes is None else {"label": np.array(rows.classes)[rows.places.numpy()]}
-    parts = {"epistemic": _as_floats(found.epistemic), "aleatoric": _as_floats(found.aleatoric)}
-    return {
-        **known,
-        "predicted": np.array(found.labels),
-        "probability": _as_floats(found.mean),
-        "class": np.array(found.classes),
-        **parts,
-    }
+    parts = {"probability": found.mean, "epistemic": found.epistemic, "aleatoric": found.aleatoric}
+    return {"predicted": np.array(found.labels), **{name: _as_floats(value) for name, value in parts.items()}}
 
 
-def _table(arrays: dict[str, Array], drawn: Array | None, responses: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
-    """The columns of each response."""
+def _draws(found: Any, n: int, source: Source) -> dict[str, Array]:
+    """Drawn at random, n x N x R, of classes n x N texts; nothing for none."""
+    if not n:
+        return {}
+    drawn = found.sample(n, source)
+    return {"draws": np.array(found.classes)[drawn.numpy()] if hasattr(found, "classes") else _as_floats(drawn)}
+
+
+def _as_floats(x: Tensor) -> Array:
+    """What predictions are computed in has more digits than what they are computed from."""
+    return x.float().numpy()
+
+
+def _table(arrays: dict[str, Array], responses: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+    """The columns, those of each response together."""
+    yield "row", arrays["row"]
     for i, name in enumerate(responses):
         for key, value in arrays.items():
-            yield name if key == "response" else f"{name}_{key}", value[:, i]
-        for j, row in enumerate(() if drawn is None else drawn):
-            yield f"{name}_draw_{j}", row[:, i]
+            if key == "draws":
+                yield from ((f"{name}_draw_{j}", row[:, i]) for j, row in enumerate(value))
+            elif key != "row":
+                yield name if key == "response" else f"{name}_{key}", value[:, i]
 
 
-def _class_table(arrays: dict[str, Array], drawn: Array | None, classes: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
+def _class_table(arrays: dict[str, Array], classes: tuple[str, ...]) -> Iterator[tuple[str, Array]]:
     """The columns, of probabilities one for each class."""
     for key, value in arrays.items():
-        if key == "probability":
+        if key == "draws":
+            yield from ((f"draw_{j}", row) for j, row in enumerate(value))
+        elif key == "probability":
             yield from ((f"probability_{name}", value[:, i]) for i, name in enumerate(classes))
-        elif key != "class":
+        else:
             yield key, value
-    for j, row in enumerate(() if drawn is None else drawn):
-        yield f"draw_{j}", np.array(classes)[row]
 
 
 def _csv(columns: list[tuple[str, Array]]) -> bytes:
