@@ -37,14 +37,20 @@ def new_rows(subject: Subject) -> Section | None:
     draws = model.simulate(repeats * n, source=subject.source)
     made = {name: draws[name].double() for name in named}
     kinds = [name for name in named if _categories(model, name)]
-    reals = [name for name in named if name not in kinds and len(named[name]) == 1]
+    reals = {
+        model.columns.names[place]: (place, made[name].reshape(len(made[name]), -1)[:, i])
+        for name, places in named.items()
+        for i, place in enumerate(places)
+        if name not in kinds
+    }
     figures = []
     if given and reals and n <= _FEW:
-        figures.append(_each_row(seen, reals[0], made[reals[0]].reshape(repeats, -1)))
+        name, (place, drawn) = next(iter(reals.items()))
+        figures.append(_each_row(seen, name, seen.x[:, place].numpy(), drawn.reshape(repeats, -1)))
     elif reals:
-        columns = [named[name][0] for name in reals]
-        old, new = data[:, columns].numpy(), torch.stack([made[name] for name in reals], 1).numpy()
-        figures += _pictures(old, new, reals, _colours(model, data, made, kinds), words)
+        old = data[:, [place for place, _ in reals.values()]].numpy()
+        new = torch.stack([drawn for _, drawn in reals.values()], 1).numpy()
+        figures += _pictures(old, new, list(reals), _colours(model, data, made, kinds), words)
     if kinds:
         blocks = [
             _shares(f"shares-{i}", name, _categories(model, name), (data[:, named[name][0]], made[name]), words)
@@ -100,16 +106,16 @@ def _keyed(figure: Figure, kinds: tuple[str, ...]) -> Figure:
     return replace(figure, caption=caption, pictures=figure.pictures[:4], key=kinds, colours=HUES)
 
 
-def _each_row(view: View, name: str, made: Tensor) -> Figure:
+def _each_row(view: View, name: str, seen: np.ndarray, made: Tensor) -> Figure:
     """What the model foretells of a new row with what is given of each training row, and what was seen there."""
-    seen = view.read()[0][name].double().numpy()
     low, middle, high = np.quantile(made.numpy(), [0.05, 0.5, 0.95], axis=0)
-    inside = int(((low <= seen) & (seen <= high)).sum())
+    there = ~np.isnan(seen)
+    inside = int(((low <= seen) & (seen <= high))[there].sum())
     labels = view.labels(range(len(seen)))
     drawn = laws.intervals("foretold", name, labels, middle, low, high, points=seen)
     caption = (
         f"Bars hold nine tenths of the {name} of new rows, to which is given what is given of each row; orange what was seen: "
-        f"{inside} of {len(seen)} inside."
+        f"{inside} of {int(there.sum())} inside."
     )
     return Figure(caption, [drawn], ("new rows", "data"))
 

@@ -22,6 +22,8 @@ __all__ = ["what_if"]
 # Values that are seen and that are set, draws for each, of which so many must fit in effect, and simulated rows from which it is
 # seen what goes with what.
 _SEEN, _SET, _DRAWS, _FEW, _ROWS = 49, 9, 1500, 30, 2000
+# Shares of a variance that one variable tells of another, below which nothing is to be seen.
+_LEAST = 0.02
 
 
 def what_if(subject: Subject) -> Section | None:
@@ -32,33 +34,42 @@ def what_if(subject: Subject) -> Section | None:
     if chosen is None or fixed is None:
         return None
     target, cause, values = chosen
+    given = model.nodes[cause].law is None
+    fixed.pop(cause, None)
     at = np.linspace(np.quantile(values, 0.01), np.quantile(values, 0.99), _SEEN)
     set_at = at[:: (_SEEN - 1) // (_SET - 1)]
     evidence = {cause: torch.from_numpy(at).float(), **{name: [value] * _SEEN for name, value in fixed.items()}}
     seen = _answered(model, target, evidence, subject.source)
     # With the same noise for each value, so that what does not move does not look as if it did.
-    again = [Fresh(torch.Generator().manual_seed(1)) for _ in set_at]
+    again = [Fresh(torch.Generator().manual_seed(1)) for _ in set_at] if not given else []
     moved = [
-        _answered(model.do({cause: value}), target, fixed, source) for value, source in zip(set_at.tolist(), again, strict=True)
+        _answered(model.do({cause: value}), target, fixed, source) for value, source in zip(set_at.tolist(), again, strict=False)
     ]
     if seen is None or np.isnan(seen[0]).mean() > 0.5 or any(found is None for found in moved):
         return None
-    kinds, law = seen[1], seen[0]
-    settled = np.concatenate([found[0] for found in moved if found is not None])
+    law, kinds = seen
+    settled = np.concatenate([found[0] for found in moved if found is not None]) if moved else None
     held = "; ".join(f"{name} is {value if isinstance(value, str) else f'{value:.3g}'}" for name, value in fixed.items())
-    lead = (
-        f"The line is what a new row's {target} is taken to be once its {cause} is seen. Dotted what it would be if {cause} were "
-        f"set from outside, do({cause} = …): then {cause} says nothing of what comes before it in the graph."
-    )
-    lead += f" In both {held}." if held else ""
+    lead = f"The line is what a new row's {target} is taken to be {'at each' if given else 'once its'} {cause}"
+    if not given:
+        lead += (
+            f" is seen. Dotted what it would be if {cause} were set from outside, do({cause} = …): then {cause} says nothing of "
+            "what comes before it in the graph"
+        )
+    lead += f"; here {held}." if held else "."
     marks = values[:150]
     if kinds:
-        curves, dotted = ({kind: part[:, k] for k, kind in enumerate(kinds)} for part in (law, settled))
+        curves = {kind: law[:, k] for k, kind in enumerate(kinds)}
+        dotted = None if settled is None else {kind: settled[:, k] for k, kind in enumerate(kinds)}
         chart = laws.moves("what-if", f"P({target})", at, curves, cause, set_at=set_at, set_to=dotted, rug=marks)
         caption = f"Probabilities of {target}. Marks below are data."
     else:
         ends = [(law[:, 0], law[:, 2])]
-        chart = laws.bands("what-if", target, at, law[:, 1], ends, cause, set_at=set_at, set_to=settled[:, 1], rug=marks)
+        line = None if settled is None else settled[:, 1]
+        points = _points(rows, cause, target)
+        chart = laws.bands(
+            "what-if", target, at, law[:, 1], ends, cause, set_at=set_at, set_to=line, rug=marks, points=points
+        )  # fmt: skip
         caption = f"The median of {target}, and the range that holds it with probability 90%. Marks below are data."
     if np.isnan(law).any():
         caption += " Where too few draws fit what is seen nothing is drawn."
@@ -102,18 +113,20 @@ def _pair(view: View, subject: Subject) -> tuple[str, str, np.ndarray] | None:
     """What is asked for, what is seen, and data of it: the two that go together most, a discrete target first."""
     model, (values, there) = view.model, view.read()
     columns = model.columns
-    draws = model.simulate(_ROWS, source=subject.source)
+    n = len(view.x)
+    draws = model.simulate(n * -(-_ROWS // n), source=subject.source)
     seen = [
         name
         for name in there
-        if model.nodes[name].law is not None and columns.places[name][0] in columns.numbers and int(there[name].sum()) >= 5
-        and len(columns.places[name]) == 1
-    ]  # fmt: skip
+        if columns.places[name][0] in columns.numbers and len(columns.places[name]) == 1 and int(there[name].sum()) >= 5
+    ]
+    # What is given is so for each training row, in their order.
+    draws |= {name: values[name].repeat(-(-_ROWS // n)) for name in seen if model.nodes[name].law is None}
     targets = [
         name for name, node in model.nodes.items()
         if not node.shared and node.law is not None and draws[name].dim() == 1 and float(draws[name].double().var()) > 0
     ]  # fmt: skip
-    best: tuple[tuple[bool, float], str, str] | None = None
+    best: tuple[tuple[bool, bool, float], str, str] | None = None
     for target in targets:
         discrete = target in model.enumerated or bool(columns.categories.get(target))
         if discrete and not 2 <= len(draws[target].unique()) <= MOST:
@@ -122,12 +135,22 @@ def _pair(view: View, subject: Subject) -> tuple[str, str, np.ndarray] | None:
             if cause == target or not _related(model.nodes, cause, target):
                 continue
             strength = told(draws[cause].double(), draws[target].long()) if discrete else _squared(draws[cause], draws[target])
-            if best is None or (discrete, strength) > best[0]:
-                best = ((discrete, strength), target, cause)
-    if best is None or best[0][1] < 0.02:
+            rank = (strength >= _LEAST, model.nodes[cause].law is not None and discrete, strength)
+            if best is None or rank > best[0]:
+                best = (rank, target, cause)
+    if best is None or not best[0][0]:
         return None
     _, target, cause = best
     return target, cause, values[cause][there[cause]].double().numpy()
+
+
+def _points(rows: View, cause: str, target: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Data of both, where both are columns."""
+    values, there = rows.read()
+    if target not in there:
+        return None
+    both = there[cause] & there[target]
+    return values[cause][both].double().numpy(), values[target][both].double().numpy()
 
 
 def _related(nodes: Mapping[str, Any], a: str, b: str) -> bool:
