@@ -258,7 +258,7 @@ class Sobol:
 
     Raises:
         TypeError: for a seed that is not an integer.
-        ValueError: for a seed out of range; for more than 21201 values a row, the limit of torch's direction numbers.
+        ValueError: for a seed out of range; for several rows of more than 21201 values, the limit of torch's direction numbers.
 
     Source: Owen (1997), "Scrambled net variance for integrals of smooth functions"; Matousek (1998).
     """
@@ -280,13 +280,12 @@ class Sobol:
         return f"Sobol(seed={self.seed})"
 
     def draw(self, noise: Noise, rows: torch.Size) -> Tensor:
-        dimension = math.prod(noise.shape)
-        if dimension > self.MAX_DIMENSION:
+        dimension, n = math.prod(noise.shape), math.prod(rows)
+        if dimension > self.MAX_DIMENSION and n > 1:
             raise ValueError(
-                f"a row of {dimension} values was asked for, and Sobol sequences have at most {self.MAX_DIMENSION} dimensions: "
+                f"{n} rows of {dimension} values were asked for, and Sobol sequences have at most {self.MAX_DIMENSION} dimensions: "
                 "use Fresh() or Antithetic(), or give the batch its own rows"
             )
-        n = math.prod(rows)
         if n == 0 or dimension == 0:
             return torch.empty(rows + noise.shape, dtype=noise.dtype, device=noise.device)
         shift = torch.randint(2**30, (dimension,), generator=self._shifts, device="cpu")
@@ -294,7 +293,9 @@ class Sobol:
         below = torch.rand((n, dimension), generator=self._shifts, dtype=torch.float64, device="cpu")
         # Unshuffled, two draws of one graph would differ by a constant shift and fill no square.
         order = torch.randperm(n, generator=self._shifts, device="cpu")
-        p = ((_sobol_lattice(dimension, self._scrambling, n)[order] ^ shift) + below) * 2.0**-30
+        # One point alone is its shift: it needs no lattice, which for many dimensions takes long to make.
+        points = _sobol_lattice(dimension, self._scrambling, n)[order] ^ shift if n > 1 else shift
+        p = (points + below) * 2.0**-30
         return _finish(noise.kind, p.clamp(_HALF_STEP, 1 - 2.0**-53), noise).reshape(rows + noise.shape)
 
 
