@@ -90,6 +90,22 @@ def test_the_parts_add_up_and_annealing_weighs_the_divergence_alone():
     assert int(bnn.step) == 6
 
 
+def test_evaluation_within_the_annealing_has_the_whole_divergence():
+    bnn, batch = made(annealing=100)
+    loss = bnn.eval().loss(batch, fresh())
+    torch.testing.assert_close(loss.total, -loss.parts["elbo"])
+
+
+@pytest.mark.parametrize(("training", "looks"), [(True, 3), (False, 8)])
+def test_draws_of_a_step(training, looks):
+    """As many as `samples`, and in validation at least eight: calls of the network in one loss."""
+    bnn, batch = made(samples=3)
+    calls = []
+    bnn.net.register_forward_hook(lambda *_: calls.append(1))
+    bnn.train(training).loss(batch, fresh())
+    assert len(calls) == looks
+
+
 def test_the_divergence_is_that_of_the_training_set_whatever_the_batch():
     bnn, (x, y) = made()
     whole, half = bnn.loss((x, y), fresh()).parts["divergence"], bnn.loss((x[:30], y[:30]), fresh()).parts["divergence"]
@@ -206,6 +222,12 @@ def test_a_prediction_is_the_mixture_of_its_draws():
         torch.testing.assert_close(found.cdf(found.quantile(p)), torch.tensor([[p]]), rtol=0, atol=1e-5)
 
 
+def test_the_noise_of_a_mixture_has_the_mean_of_the_variances():
+    found = Prediction(Normal(torch.zeros(2, 1, 1), torch.tensor([[[3.0]], [[4.0]]])), ("y",))
+    torch.testing.assert_close(found.aleatoric, torch.tensor([[12.5]]).sqrt())
+    assert found.sample(5, fresh()).shape == (5, 1, 1)  # of two networks
+
+
 def test_quantiles_of_students_t():
     df = torch.tensor(5.0)
     one = Prediction(StudentT(df.expand(1, 1, 1), torch.ones(1, 1, 1), 2.0), ("y",))
@@ -245,6 +267,14 @@ def test_a_thousand_sure_classes_leave_nothing_open():
     logits[..., 7] = 0.0
     found = ClassPrediction(Categorical(logits=logits), tuple(map(str, range(1000))))
     assert found.epistemic.max() < 1e-12
+
+
+def test_a_draw_at_the_very_end_is_a_class():
+    """Probabilities that sum to less than one by rounding, and a uniform number beyond that sum."""
+    law = Categorical(probs=torch.tensor([[[0.7, 0.1, 0.2]]]))
+    law.probs.mul_(1 - 1e-6)
+    end = rp.Replay(torch.full((1, 1, 1), 1 - 1e-9, dtype=torch.float64))
+    assert ClassPrediction(law, ("a", "b", "c")).sample(1, end).tolist() == [[2]]
 
 
 def test_draws_of_classes_come_as_often_as_they_are_probable():
@@ -447,6 +477,8 @@ def test_data_that_are_refused():
         BNN.for_data(Config(), load("iris", gaps="keep"))
     with pytest.raises(BadInputError, match="tokens"):
         BNN.for_data(Config(), load_texts())
+    with pytest.raises(BadInputError, match="gaps"):
+        BNN.for_data(Config(), load("iris", gaps="keep"))
 
 
 def load_texts():
@@ -479,6 +511,8 @@ def test_places_that_are_refused(places):
 
 def test_arguments_that_are_refused():
     bnn, (x, y) = made()
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        bnn.eval().loss((x * math.nan, y))
     with pytest.raises(ValueError, match="k=0 draws"):
         bnn.predict(x, k=0)
     with pytest.raises(ValueError, match="0 data are evaluated"):
