@@ -45,8 +45,8 @@ class BNN(nn.Module):
 
     by draws of the weights as `method` says; see [`bayesianize`][reparam.nn.bayesian.bayesianize]. Data and responses are
     standardised inside by statistics of the training data; likelihoods are in the units of the responses. The noise is learned as a
-    point estimate, as is with prior="empirical" the scale of the prior of each tensor. Each weight costs nats, and q is a product: of
-    few data, what the network cannot afford to fit counts as noise. Compare bounds: fewer hidden units may have a better one.
+    point estimate, as is with prior="empirical" the scale of the prior of each tensor. Each weight costs nats, and q is a product:
+    of few data, what the network cannot afford to fit counts as noise. Compare bounds: fewer hidden units may have a better one.
 
     The best epoch is that with the best bound on validation data: their likelihood, less what the weights cost, so that a network
     which fits by luck before its posterior is one does not win.
