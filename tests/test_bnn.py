@@ -13,6 +13,7 @@ from reparam.errors import BadInputError
 from reparam.models.bnn import BNN, ClassPrediction, Config, Prediction
 from reparam.models.bnn_evaluation import calibration_error, evaluate
 from reparam.nn.response import ClassResponse, RealResponse
+from reparam.nn.weight_prior import FanIn
 from reparam.noise import Fresh
 from reparam.stats import detectable_mean, law_tests, mean_test
 
@@ -327,6 +328,22 @@ def test_evaluation_against_what_is_known():
     assert [name for name, _, _ in found.tiles()][:2] == ["RMSE of a", "RMSE of b"]
 
 
+def test_coverage_is_of_central_intervals():
+    """Responses at a thousand quantiles, and ones that all lie low, at the quantile 0.067."""
+    law = Normal(torch.zeros(1, 1000, 1), 1.0)
+    y = Normal(0.0, 1.0).icdf((torch.arange(1000) + 0.5) / 1000)[:, None]
+    found = evaluate(Prediction(law, ("y",)), y).coverage
+    assert found == pytest.approx({level: float(level) for level in found})
+    low = evaluate(Prediction(law, ("y",)), torch.full((1000, 1), -1.5)).coverage
+    assert low == {"0.5": 0.0, "0.8": 0.0, "0.9": 1.0, "0.95": 1.0}
+
+
+def test_calibration_errors_do_not_cancel():
+    """Too sure where it is sure, and too unsure where it is not: 0.4 off in each of two bins."""
+    confidence, right = torch.tensor([0.6, 0.6, 0.9, 0.9]), torch.tensor([True, True, True, False])
+    assert calibration_error(confidence, right) == pytest.approx(0.4)
+
+
 def test_evaluation_of_classes():
     law = Categorical(probs=torch.tensor([[[0.8, 0.2]] * 10]))
     found = evaluate(ClassPrediction(law, ("no", "yes")), torch.tensor([0] * 7 + [1] * 3))
@@ -458,6 +475,13 @@ def test_priors(prior):
     bnn, batch = made(prior=prior)
     losses = trained(bnn, batch, 60)
     assert losses[-1] < losses[0]
+
+
+def test_scales_of_priors():
+    assert Config(prior="fan_in", prior_scale=2.0).weight_prior() == FanIn(2.0, 2.0)
+    assert Config(prior="normal", prior_scale=2.0).weight_prior().stddev == 2.0
+    wide, narrow = Config(prior="mixture", prior_scale=2.0).weight_prior().component_distribution.stddev
+    assert (wide, narrow) == (2.0, pytest.approx(math.exp(-6)))
 
 
 def test_data_that_are_refused():
