@@ -682,6 +682,15 @@ def test_dtypes(method, dtype):
     assert bayesianize(nn.Linear(3, 4), num_data=10, method=method).double()(torch.randn(5, 3, dtype=D)).dtype == D
 
 
+@pytest.mark.parametrize("prior", [None, EmpiricalBayes(), Laplace(0.0, 1.0)])
+def test_the_divergence_of_many_weights_in_half_precision(prior):
+    """Its sum is beyond what half precision holds; the scales that it starts from are rounded by a thousandth."""
+    net = bayesianize(nn.Linear(300, 300), num_data=10, prior=prior)
+    wanted = net.kl().detach()
+    assert wanted > torch.finfo(torch.float16).max
+    torch.testing.assert_close(net.half().kl().detach(), wanted, rtol=5e-3, atol=0)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_mixed_precision(method):
     """The scales are small: squared in half precision they would vanish."""
