@@ -16,7 +16,23 @@ from reparam.estimators.support import support
 from reparam.graphical.node import Node
 from reparam.paths import sample
 
-__all__ = ["Enumeration", "Fill", "Joint", "Trace", "expanded", "largest_table", "log_prob", "stand_in", "sum_out", "trace"]
+__all__ = [
+    "DIMENSIONS",
+    "Enumeration",
+    "Fill",
+    "Joint",
+    "Trace",
+    "expanded",
+    "largest_table",
+    "log_prob",
+    "ranked",
+    "stand_in",
+    "sum_out",
+    "trace",
+]
+
+#: Nodes that are summed at once: each has a dimension of its own, and torch has 64.
+DIMENSIONS = 60
 
 #: The value of a random node that is not given, from its law.
 Fill = Callable[[Node, Distribution], Tensor]
@@ -115,7 +131,23 @@ def log_prob(name: str, law: Distribution, value: Tensor) -> Tensor:
             raise BadInputError(
                 f"node {name!r}: the value {odd:g} is not in the support of its law, {type(law).__name__} on {law.support}"
             ) from error
-        raise BadInputError(f"node {name!r}: {error}") from error
+        raise BadInputError(f"node {name!r}: {_line(error)}") from error
+
+
+def ranked(name: str, term: Tensor, front: int, rows: Sequence[int]) -> Tensor:
+    """A term of a node with `front` dimensions before those of rows + (B,), of which it may lack some.
+
+    Raises:
+        BadInputError: for a term of another shape, which would be taken for another row's, naming the node.
+    """
+    rank = front + len(rows)
+    if term.dim() > rank or any(size not in (1, want) for size, want in zip(reversed(term.shape), reversed(rows), strict=False)):
+        came, wanted = tuple(term.shape[max(0, min(front, term.dim() - len(rows))) :]), tuple(rows)
+        raise BadInputError(
+            f"node {name!r}: its log-density has shape {came} where {wanted} is wanted, one number a row: a law of rows + (B,) is "
+            "given values of another shape, or one of its parents has a dimension too many"
+        )
+    return term.reshape((1,) * (rank - term.dim()) + term.shape)
 
 
 def stand_in(law: Distribution) -> Tensor:
@@ -282,7 +314,7 @@ def _call(node: Node, values: Mapping[str, Tensor]) -> Distribution | Tensor:
         raise
     except Exception as error:  # whatever the user's code does
         shapes = ", ".join(f"{parent} {tuple(values[parent].shape)}" for parent in parents) or "no parents"
-        raise BadInputError(f"node {node.name!r}: its law fails with {type(error).__name__} on {shapes}: {error}") from error
+        raise BadInputError(f"node {node.name!r}: its law fails with {type(error).__name__} on {shapes}: {_line(error)}") from error
     if not isinstance(found, Distribution | Tensor):
         hint = ": does it lack its return?" if found is None else "."
         raise BadInputError(
@@ -290,6 +322,11 @@ def _call(node: Node, values: Mapping[str, Tensor]) -> Distribution | Tensor:
             "tensor for a node that is a function of its parents"
         )
     return found
+
+
+def _line(error: Exception) -> str:
+    """What torch says in several lines, in one."""
+    return " ".join(str(error).split())
 
 
 def _check_law(node: Node, law: Distribution, batch: int) -> None:

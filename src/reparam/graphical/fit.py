@@ -59,6 +59,8 @@ def fit(
     if not (parameters := list(model.parameters())):
         return []  # all is known, or summed out
     n = len(inputs[0])
+    if steps < 1 or (batch_size is not None and batch_size < 1):
+        raise BadInputError(f"steps={steps}, batch_size={batch_size}: give at least 1")
     size = min(batch_size or n, n)
     optimiser = torch.optim.Adam(parameters, learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

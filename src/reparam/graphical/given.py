@@ -110,6 +110,12 @@ def read(model: Graphical, name: str, value: Any, fact: Fact, *, function: bool 
         if bool((known & ~inside.any(1)).any()):
             odd = found[known & ~inside.any(1)][0].tolist()
             raise BadInputError(f"{name!r} is given {odd:g}: its values are {_listed(model, name, fact.support)}")
+    if fact.within is not None:
+        value = found.nan_to_num()
+        inside = fact.within.check(value).reshape(len(value), -1).all(1)
+        if bool((known & ~inside).any()):
+            odd = value[known & ~inside][0].tolist()
+            raise BadInputError(f"{name!r} is given {odd}, which is not in the support of its law, {fact.within}")
     return Given(found.nan_to_num().to(fact.dtype), known)
 
 

@@ -9,15 +9,16 @@ from math import prod
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.distributions.constraints import Constraint
 
 from reparam.errors import BadInputError
 from reparam.estimators.support import support, support_size
-from reparam.graphical.density import Enumeration, largest_table, log_prob, sum_out, trace
+from reparam.graphical.density import DIMENSIONS, Enumeration, largest_table, log_prob, ranked, sum_out, trace
 from reparam.graphical.drawn import Drawn, Given, wide
 from reparam.graphical.node import Node
 from reparam.noise import Source
 from reparam.paths import sample
-from reparam.paths.path import is_discrete
+from reparam.paths.path import bounds, is_discrete
 
 __all__ = ["Fact", "Particles", "ancestors", "facts_of", "particles", "summed", "weighed"]
 
@@ -27,8 +28,6 @@ _MOST = 2**24
 _ALL = 2**27
 # Numbers of one node that a chunk of rows has.
 _CHUNK = 2**18
-# Each node that is summed has a dimension of its own, and torch has 64.
-_DIMENSIONS = 60
 # Values of one node that are summed; a count of more is drawn.
 _LONGEST = 256
 
@@ -43,6 +42,7 @@ class Fact:
         random: whether it has a distribution; not where it is given, or is a function of its parents.
         discrete: whether its values can be counted.
         support: (K,) + event, the values of a discrete one that has finitely many.
+        within: the support of a continuous one, where it does not depend on parents.
     """
 
     event: torch.Size
@@ -50,6 +50,7 @@ class Fact:
     random: bool = False
     discrete: bool = False
     support: Tensor | None = field(default=None, repr=False)
+    within: Constraint | None = None
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,32 @@ def facts_of(nodes: Mapping[str, Node], values: Mapping[str, Tensor]) -> dict[st
         ranks[name] = 2
         size = support_size(law) if is_discrete(law) else None
         listed = support(law).flatten(1, len(law.batch_shape))[:, 0] if size is not None and size <= _LONGEST else None
-        found[name] = Fact(law.event_shape, value.dtype, random=True, discrete=is_discrete(law), support=listed)
+        moves = law.support is None or any(isinstance(bound, Tensor) for bound in bounds(law.support))
+        within = None if moves or is_discrete(law) else law.support
+        found[name] = Fact(law.event_shape, value.dtype, random=True, discrete=is_discrete(law), support=listed, within=within)
     return found
 
 
-def summed(nodes: Mapping[str, Node], facts: Mapping[str, Fact], known: Iterable[str], draws: int) -> tuple[list[str], int]:
+def summed(
+    nodes: Mapping[str, Node],
+    facts: Mapping[str, Fact],
+    known: Iterable[str],
+    draws: int,
+    wanted: Iterable[str] = (),
+    rows: int = 1,
+) -> tuple[list[str], int]:
     """Which nodes can be summed exactly, and the largest table of that; those with most values are left out until it fits.
+
+    Of nodes that are asked for together, all values together are an answer. Where that is too large, those on which nothing depends
+    are drawn: gaps in many columns of categories.
 
     Args:
         nodes: parents before children.
         facts: of them.
         known: those that are not to be summed: given in all rows, or drawn by a guide.
         draws: of each entry of a table.
+        wanted: what is asked for.
+        rows: of which so many are answered.
 
     Example:
         >>> from torch.distributions import Bernoulli
@@ -130,6 +145,7 @@ def summed(nodes: Mapping[str, Node], facts: Mapping[str, Fact], known: Iterable
         (['a', 'b'], 4)
     """
     out = {*known, *(name for name, node in nodes.items() if node.shared)}
+    wanted = tuple(wanted)
     sizes = {name: len(values) for name in nodes if name not in out and (values := facts[name].support) is not None}
     while True:
         scopes: dict[str, frozenset[str]] = {}
@@ -138,9 +154,15 @@ def summed(nodes: Mapping[str, Node], facts: Mapping[str, Fact], known: Iterable
             scopes[name] = frozenset({name}) if name in sizes else frozenset() if name in out else above
         families = [scopes[name].union(*(scopes[parent] for parent in node.parents or ())) for name, node in nodes.items()]
         table = largest_table(families, sizes)
-        if not sizes or (len(sizes) <= _DIMENSIONS and table * draws <= _MOST):
+        asked = frozenset[str]().union(*(scopes[name] for name in wanted))
+        if prod(sizes[name] for name in asked) * draws * rows > _ALL:
+            last = asked - {parent for node in nodes.values() for parent in node.parents or ()}
+            left_out = last or {max(asked, key=lambda name: sizes[name])}
+        elif len(sizes) > DIMENSIONS or table * draws > _MOST:
+            left_out = {max(sizes, key=lambda name: sizes[name])}
+        else:
             return list(sizes), table
-        del sizes[max(sizes, key=lambda name: sizes[name])]
+        sizes = {name: size for name, size in sizes.items() if name not in left_out}
 
 
 @torch.no_grad()
@@ -216,19 +238,17 @@ def particles(
     for name, law in made.laws.items():
         value, counted = made.values[name], known[name] | drawn.used.get(name, nobody)
         if name in places:
-            terms.append(_ranked(log_prob(name, law, value), rank))
+            terms.append(ranked(name, log_prob(name, law, value), len(places), (n, batch)))
             if bool(known[name].any()):
                 same = value == given[name].value
                 same = same.flatten(rank).all(-1) if law.event_shape else same
                 terms.append(torch.where(same | ~known[name], 0.0, -torch.inf))
         elif nodes[name].shared and name in fixed:
-            shared.append(_ranked(log_prob(name, law, value), rank))
+            shared.append(ranked(name, log_prob(name, law, value), len(places), (n, 1)))
         elif not nodes[name].shared and bool(counted.any()):
-            terms.append(torch.where(counted, _ranked(log_prob(name, law, value), rank), 0.0))
+            terms.append(torch.where(counted, ranked(name, log_prob(name, law, value), len(places), (n, batch)), 0.0))
     values = {name: _ranked(made.values[name], rank, len(facts[name].event)) for name in wanted}
     keep = [dim for dim in range(len(places)) if any(value.shape[dim] > 1 for value in values.values())]
-    if prod(max(value.shape[dim] for value in values.values()) for dim in keep) * n * batch > _ALL:
-        raise BadInputError(f"{', '.join(values)} have too many values together: ask for fewer at a time")
     log_weight = sum_out(terms, len(places), keep) - drawn.log_q
     drawn_too = max([1, *(value.shape[rank - 2] for value in values.values())])  # nothing known may depend on what was drawn
     shape = torch.broadcast_shapes(log_weight.shape, (drawn_too, batch))
@@ -251,10 +271,10 @@ def weighed(
 ) -> Particles:
     """Particles of all rows, some rows at a time; without draws where all can be summed exactly."""
     closed = {name for name, each in given.items() if bool(each.known.all())} | set(drawn.values)
-    sums, table = summed(nodes, facts, closed, 1)
+    sums, table = summed(nodes, facts, closed, 1, wanted, batch)
     draws = 1
     if drawn.values or any(facts[name].random and name not in closed and name not in sums for name in nodes):
-        sums, table = summed(nodes, facts, closed, n)
+        sums, table = summed(nodes, facts, closed, n, wanted, batch)
         draws = n
     some = min(batch, max(1, min(_CHUNK, _MOST // table) // draws))
     parts: list[Particles] = []

@@ -13,7 +13,7 @@ from reparam.errors import BadInputError
 from reparam.estimators import choose
 from reparam.estimators.support import law_name, support_size
 from reparam.graphical.columns import Columns
-from reparam.graphical.density import largest_table, trace
+from reparam.graphical.density import DIMENSIONS, largest_table, trace
 from reparam.graphical.latent import latent_of
 from reparam.graphical.node import Latent, Node
 from reparam.noise import Fresh
@@ -112,8 +112,8 @@ def make_plan(
 
     Raises:
         BadInputError: for a node without law and without a full column, a function of its parents or a shared node that has a
-            column, a value outside of the support of its law, a discrete latent with too many values to be sampled, and a graph of
-            which nothing is observed.
+            column, two nodes with one column, a law of another event shape than its columns, a value outside of the support of its
+            law, a discrete latent with too many values to be sampled, too many of them, and a graph of which nothing is observed.
     """
     full = {name for name, places in columns.places.items() if not gaps & {columns.names[i] for i in places}}
     partly = set(columns.places) - full
@@ -147,6 +147,11 @@ def make_plan(
     ]
     enumerated, why = _within(nodes, laws, [name for name in enumerated if name in latent], limit)
     guided = [name for name in latent if name not in enumerated]
+    if (count := len([name for name in latent if is_discrete(laws[name])])) > DIMENSIONS:
+        raise BadInputError(
+            f"{count} discrete nodes are latent or have gaps, and at most {DIMENSIONS} can be summed out or sampled at once: "
+            "observe some, or make several one node with all their combinations"
+        )
     others = _survey(nodes, columns, x, first=True)[0] if guided else {}
     latents = tuple(latent_of(nodes[name], laws[name], others[name], starts[name], cells=name in partly) for name in guided)
     steps = []
@@ -175,6 +180,15 @@ def _check_columns(nodes: Mapping[str, Node], columns: Columns, full: set[str]) 
             raise BadInputError(f"node {name!r} has no law, and its column has gaps: give it a law, or fill them")
         if node.shared and name in columns.places:
             raise BadInputError(f"node {name!r} is shared, and there is a column {name!r}: rename one of them")
+
+    held: dict[int, str] = {}
+    for name, places in columns.places.items():
+        for place in places:
+            if (other := held.setdefault(place, name)) != name:
+                raise BadInputError(
+                    f"the nodes {other!r} and {name!r} both have the column {columns.names[place]!r}, which would count twice: "
+                    "give it to one, and make that one a parent of the other"
+                )
 
 
 def _check_values(columns: Columns, laws: Mapping[str, Distribution], x: Tensor) -> None:
@@ -220,6 +234,13 @@ def _survey(
         batch = len(x)
 
     def fill(node: Node, law: Distribution) -> Tensor:
+        places = columns.places.get(node.name, ())
+        if places and law.event_shape != ((len(places),) if node.name in columns.vectors else ()):
+            raise BadInputError(
+                f"node {node.name!r} has the column{'s' * (len(places) > 1)} {', '.join(columns.names[i] for i in places)}, and "
+                f"its law, {law_name(law)}, the event shape {tuple(law.event_shape)}: a vector of d numbers has d columns, "
+                "columns=(...), and the event shape (d,)"
+            )
         draws = sample(law, (_DRAWS,), source=source)
         typical = draws.median(0).values if _is_plain(law) and not first else draws[0]
         starts[node.name] = draws.flatten(0, draws.dim() - 1 - len(law.event_shape))

@@ -40,6 +40,8 @@ __all__ = ["do", "impute", "posterior", "simulate", "table_of"]
 
 # With fewer draws than these, in effect, an answer is not to be relied on.
 _FEW = 30
+# Of a block of rows that are filled at once: draws times rows times columns.
+_NUMBERS = 2**22
 
 Query = str | Sequence[str] | None
 
@@ -257,6 +259,9 @@ def impute(model: Graphical, x: Tensor, known: Tensor, source: Source | None = N
     """
     check_draws(n)
     columns = model.columns
+    if len(x) > (some := max(1, _NUMBERS // (n * len(columns.names)))):
+        blocks = zip(x.split(some), known.split(some), strict=True)
+        return torch.cat([impute(model, rows, there, source, n=n) for rows, there in blocks])
     made = torch.where(known, x, torch.nan)
     held = {i for places in columns.places.values() for i in places}
     for i in (~known).any(0).nonzero()[:, 0].tolist():

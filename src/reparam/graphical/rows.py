@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from reparam.graphical.density import Enumeration, Joint, log_prob, stand_in, trace
+from reparam.errors import BadInputError
+from reparam.graphical.density import DIMENSIONS, Enumeration, Joint, log_prob, ranked, stand_in, trace
 from reparam.graphical.node import Node
 from reparam.noise import Source
 from reparam.paths import rsample, sample
@@ -57,12 +58,21 @@ class Given:
 
 
 def rows_of_table(nodes: Mapping[str, Node], values: dict[str, Tensor], there: dict[str, Tensor], x: Tensor) -> Rows:
-    """The rows of a table x, B x D, with what is needed of each: its parents are, of all that is."""
+    """The rows of a table x, B x D, with what is needed of each: its parents are, of all that is.
+
+    Raises:
+        BadInputError: for a row that lacks the value of a node without law.
+    """
     none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     need = {name: there[name] if node.law is not None and name in there else none for name, node in nodes.items()}
     for name, node in reversed(list(nodes.items())):
         for parent in node.parents or ():
             need[parent] = need[parent] | need[name]
+    for name, node in nodes.items():
+        if node.law is None and name in there and bool((lack := need[name] & ~there[name]).any()):
+            raise BadInputError(
+                f"node {name!r} has no law, and row {int(lack.nonzero()[0]) + 1} of the batch lacks its value: give it"
+            )
     return Rows(len(x), values, there, need)
 
 
@@ -87,11 +97,15 @@ def joint(
         for node in active
         if node.name not in given.values and enumerable(node.name) and bool(rows.missing(node.name).any())
     ]
+    if len(summed) > DIMENSIONS:
+        raise BadInputError(
+            f"{len(summed)} discrete nodes are missing and would be summed out at once, {DIMENSIONS} can be: give rows with fewer "
+            "gaps at a time, or some of the nodes an estimator"
+        )
     one_pass = _Pass(rows, given, Enumeration(summed, len(given.shape) + 1), source)
     fixed = {name: value for name, value in rows.values.items() if nodes[name].law is None or bool(rows.there[name].all())}
     fixed |= {name: value for name, value in given.values.items() if name not in rows.there and name not in given.known}
     made = trace(active, fixed, one_pass, rows.size, next(iter(rows.need.values())).device)
-    rank = len(summed) + len(given.shape) + 1
     own: dict[str, Tensor] = {}
     shared: dict[str, Tensor] = {}
     for node in active:
@@ -102,7 +116,9 @@ def joint(
         counts = one_pass.counts(node.name)
         if not node.shared and counts is not None:
             term = torch.where(counts, term, 0.0)
-        (shared if node.shared else own)[node.name] = term.reshape((1,) * (rank - term.dim()) + term.shape)
+        (shared if node.shared else own)[node.name] = ranked(
+            node.name, term, len(summed), (*given.shape, 1 if node.shared else rows.size)
+        )
     return Joint(made.values, own, shared, one_pass.lay.places, tuple(one_pass.corrections))
 
 
@@ -122,6 +138,10 @@ class _Pass:
             if there is not None:
                 same = value == self.rows.values[name].to(value.dtype)
                 same = same.flatten(same.dim() - len(law.event_shape)).all(-1) if law.event_shape else same
+                odd = there & ~same.any(self.lay.places[name]).reshape(-1, same.shape[-1]).any(0)
+                if bool(odd.any()):
+                    came = self.rows.values[name][odd][0].tolist()
+                    raise BadInputError(f"node {name!r}: the value {came} is not among those of its law, {type(law).__name__}")
                 self.corrections.append(torch.where(there & ~same, -torch.inf, 0.0))
             return value
         if name in self.given.values:

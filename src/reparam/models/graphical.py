@@ -101,7 +101,7 @@ class Graphical(nn.Module):
                 if node.law is not None and node.estimator is None:
                     self.nodes[name] = replace(node, estimator=make(), draws=self.config.draws)
         modules = {name: node.law for name, node in self.nodes.items() if isinstance(node.law, nn.Module)}
-        self.laws = nn.ModuleDict({f"p({name.replace('.', '/')})": law for name, law in modules.items()})
+        self.laws = nn.ModuleDict({f"p({name.replace('%', '%25').replace('.', '%2E')})": law for name, law in modules.items()})
         self.columns = Columns(self.nodes, (), {})
         self.guide, self.size = None, 0
         self._plan: Plan | None = None
