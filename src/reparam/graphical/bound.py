@@ -12,9 +12,9 @@ from torch.distributions import Distribution
 from reparam.estimators import Pathwise, choose
 from reparam.estimators.graph import Sampler, run
 from reparam.graphical.density import Joint
-from reparam.graphical.guide import Draw, Draws
+from reparam.graphical.guide import Draw, Draws, Guide
 from reparam.graphical.rows import Given, Rows, joint
-from reparam.noise import Source
+from reparam.noise import Fresh, Source
 from reparam.paths import sample
 from reparam.training import Batch, Loss
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from reparam.models.graphical import Graphical
 
 __all__ = ["Seen", "bound", "drawer", "draws_of", "joint_of", "log_weights", "start_guide"]
+
+# How gaps follow a start: steps of Adam, the first step size, and the rows that are looked at.
+_SETTLING_STEPS, _SETTLING, _SETTLED_ROWS = 200, 0.1, 512
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,28 @@ def start_guide(model: Graphical) -> None:
         by_row = made.rows()
         return by_row.expand((*by_row.shape[:-1], seen.rows.size)).sum(-1) + made.shared().sum(-1)
 
-    model.guide.start_at(log_joint)
+    if model.guide.start_at(log_joint) and model.guide.apart:
+        _settle(model, model.guide, model.rows)
+
+
+def _settle(model: Graphical, guide: Guide, rows: tuple[Tensor, Tensor]) -> None:
+    """Let what the guide draws by itself, such as gaps, follow while the joint law stands where it started.
+
+    Otherwise the joint law leaves a good start before they have come to theirs: of a regression whose covariate has gaps it would
+    explain the unexplained by noise, and stay there.
+    """
+    followers = [p for name, p in guide.named_parameters() if not name.startswith("joint.")]
+    batch = (rows[0][:_SETTLED_ROWS], rows[1][:_SETTLED_ROWS])
+    optimizer = torch.optim.Adam(followers, _SETTLING)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _SETTLING_STEPS)
+    source = Fresh(torch.Generator(batch[0].device).manual_seed(0))
+    for _ in range(_SETTLING_STEPS):
+        slopes = torch.autograd.grad(bound(model, batch, source).total, followers, allow_unused=True)
+        for p, slope in zip(followers, slopes, strict=True):
+            p.grad = slope
+        optimizer.step()
+        schedule.step()
+    optimizer.zero_grad()
 
 
 def drawer(n: int, source: Source | None) -> Draw:

@@ -71,7 +71,8 @@ def fit(
     Args:
         model: a module whose `forward(batch, source)` returns a `Loss`; changed in place, it ends with the last weights
             (`run.load_weights(model)` gives the best). Its attribute `monitor`, a [`Monitor`][reparam.training.Monitor], says which
-            part of the loss decides what is best; without one, the part "elbo".
+            part of the loss decides what is best; without one, the part "elbo". Epochs while its attribute `settled` is false, such
+            as those of an annealed loss, do not count as best, nor against `patience`.
         train: data, N + shape, in the model's units; or a tuple of tensors of N rows each, which come to the model as a tuple.
         validation: likewise; evaluated after each epoch with the same noise each time.
         config: how.
@@ -172,7 +173,12 @@ class _Loop:
         if state.epoch >= config.epochs:
             return "finished"
         last = state.best["epoch"] if state.best else 0
-        return "stopped early" if config.patience and state.epoch - last >= config.patience else None
+        tired = config.patience and state.epoch - last >= config.patience and self.settled()
+        return "stopped early" if tired else None
+
+    def settled(self) -> bool:
+        """Whether the model is trained by its whole loss, so that its epochs compare; one that anneals its loss says."""
+        return bool(getattr(self.model, "settled", True))
 
     def epoch(self, shown: Progress) -> None:
         state = self.state
@@ -283,7 +289,8 @@ class _Loop:
         before = set(flags(state.history, self.monitor)) if state.history else set()
         state.history.append(row)
         value = validation[self.monitor.part]
-        if improved := self.monitor.better(value, state.best["value"] if state.best else self.monitor.worst):
+        comparable = self.settled() or state.epoch >= config.epochs
+        if improved := comparable and self.monitor.better(value, state.best["value"] if state.best else self.monitor.worst):
             state.best = {"step": state.step, "epoch": state.epoch, "value": value}
         if improved or state.epoch % config.checkpoint_every == 0 or self.finished():
             self.save()
