@@ -22,8 +22,8 @@ class DataOptions:
     """What to train on.
 
     Attributes:
-        data: digits, moons, breast_cancer, mnist, or the path of a .npz, .npy, .csv, .parquet or .txt file, or of a folder of
-            images, of IDX files or of WAV recordings.
+        data: digits, moons, breast_cancer, diabetes, iris, eight_schools, mnist, or the path of a .npz, .npy, .csv, .parquet or .txt
+            file, or of a folder of images, of IDX files or of WAV recordings.
         array: the array of a .npz file to use, where its names do not tell.
         label: the column of a table, or the array of a .npz file, that holds the labels; of recordings, name takes the first part
             of the file's name, as 7 in 7_jackson_3.wav.
