@@ -13,6 +13,7 @@ from reparam.graphical.laws import CategoricalTable
 from reparam.graphical.node import Node, ordered
 from reparam.graphical.particles import facts_of, summed
 from reparam.models.graphical import Config, Graphical
+from reparam.nn.guide import VectorGuide
 
 NAN = math.nan
 ROOT = [Node("z", lambda: Normal(0.0, 1.0)), Node("y", lambda z: Normal(z, 1.0))]
@@ -205,3 +206,29 @@ def test_filling_by_blocks_of_rows(monkeypatch):
     filled = model.impute(x, ~x.isnan(), n=100)
     assert not filled.isnan().any()
     assert torch.equal(filled[2], x[2])
+
+
+def test_the_slope_of_a_gap_vanishes_where_its_law_is_the_posterior():
+    model = Graphical(
+        [Node("x", lambda: Normal(0.0, 1.0)), Node("y", lambda x: Normal(x, 1.0))], data={"x": [NAN, 0.5], "y": [1.0, 0.2]}
+    )
+    (single,) = model.guide.each
+    scale = math.log(0.5**0.5 / single.spread.item())
+    with torch.no_grad():  # x given y = 1 is N(1/2, 1/2)
+        single.table[0] = torch.tensor([(0.5 - single.shift.item()) / single.spread.item(), 5 * math.atanh(scale / 5)])
+    model.loss(model.rows).total.backward()
+    assert single.table.grad[0].abs().max() < 1e-5  # every draw of it, and not on average
+
+
+def test_what_a_network_sees_of_a_gap_is_no_category():
+    model = Graphical(
+        [Node("c", CategoricalTable(2)), Node("y", lambda c: Normal(c.float(), 1.0))],
+        data={"c": ["a", None, "b"], "y": [1.0, 3.0, NAN]},
+    )
+    assert model.columns.seen(model.rows[0]).tolist() == [[-1, 1, 0, 1, 1], [1, 0, 0, 0, 1], [0, 0, 1, 1, 0]]
+
+
+def test_what_a_network_sees_of_shared_latents_is_in_units_of_the_start():
+    guide = VectorGuide(2)
+    guide.centre(torch.tensor([3.0, -1.0]), torch.tensor([2.0, 0.5]))
+    assert guide.relative(torch.tensor([5.0, -1.5])).tolist() == [1.0, -1.0]
