@@ -555,6 +555,26 @@ def test_arguments_that_are_refused():
             found.interval(p)
 
 
+def test_it_is_settled_after_the_annealing():
+    bnn, batch = made(annealing=2)
+    found = []
+    for _ in range(3):
+        found.append(bnn.settled)
+        bnn.loss(batch)
+    assert found == [False, False, True]
+
+
+def test_a_prediction_leaves_other_noise_alone():
+    """Of torch's generator, and of the source that is given: the divergence from a mixture is sampled."""
+    bnn, (x, _) = made(prior="mixture")
+    state, source = torch.get_rng_state(), fresh()
+    bnn.predict(x, 3, source)
+    assert torch.equal(torch.get_rng_state(), state)
+    other = fresh()
+    bnn.net.weights(3, source=other)
+    assert torch.equal(source.generator.get_state(), other.generator.get_state())
+
+
 def test_weights_from_within_the_annealing_are_told():
     bnn, batch = made(annealing=10)
     bnn.loss(batch)

@@ -305,6 +305,32 @@ def test_patience_and_best(tmp_path):
     assert again.status == "already finished"
 
 
+@pytest.mark.parametrize(("epochs", "status", "best"), [(50, "stopped early", (4, -3.0)), (2, "finished", (2, -2.0))])
+def test_epochs_that_are_not_settled_are_not_best(tmp_path, epochs, status, best):
+    """The first three of them, whose scores are the highest: unless there are no others, and then it is the last."""
+    elbos = iter([-1.0, -2.0, -2.5, -3.0, -3.5, -3.2, -3.1])
+
+    class Annealed(Toy):
+        seen = 0
+
+        @property
+        def settled(self):
+            return self.seen > 3
+
+        def forward(self, batch, source=None):
+            loss = super().forward(batch, source)
+            if self.training:
+                return loss
+            self.seen += 1
+            return Loss(loss.total, {**loss.parts, "elbo": torch.tensor(next(elbos))})
+
+    config = settings(epochs=epochs, patience=2, batch_size=64)
+    with Run.create(tmp_path, record(config)) as run:
+        result = fit(Annealed(), data(64), data(8), config, run, progress=False)
+    found = Run.open(tmp_path).read("best").state["best"]
+    assert (result.status, found["epoch"], found["value"], result.best) == (status, *best, best[1])
+
+
 def test_no_patience_never_stops(tmp_path):
     _, result = train(tmp_path, settings(epochs=6, patience=0, learning_rate=0.0))
     assert result.status == "finished"

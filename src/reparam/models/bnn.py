@@ -20,7 +20,7 @@ from reparam.nn.bayesian import bayesianize
 from reparam.nn.network import conv_encoder, mlp
 from reparam.nn.response import ClassResponse, RealResponse
 from reparam.nn.units import Units
-from reparam.noise import Source
+from reparam.noise import Fresh, Source
 from reparam.training import Batch, Loss, Monitor
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class BNN(nn.Module):
     point estimate, as is with prior="empirical" the scale of the prior of each tensor. Each weight costs nats, and q is a product:
     of few data, what the network cannot afford to fit counts as noise. Compare bounds: fewer hidden units may have a better one.
 
-    The best epoch is that with the best bound on validation data: their likelihood, less what the weights cost, so that a network
-    which fits by luck before its posterior is one does not win.
+    The best epoch is that, after the annealing, with the best bound on validation data: their likelihood, less what the weights
+    cost, so that a network which fits by luck before its posterior is one does not win.
 
     Args:
         config: the settings.
@@ -201,6 +201,11 @@ class BNN(nn.Module):
             return torch.ones((), device=self.step.device)
         return ((self.step + 1) / self.config.annealing).clamp(max=1.0)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the annealing is over: epochs before do not count as best."""
+        return int(self.step) >= self.config.annealing
+
     @torch.no_grad()
     def law(self, x: Tensor, k: int = 100, source: Source | None = None, *, batch_size: int = 512) -> Distribution:
         """p(y | x, w_i) for k draws of the weights, the same for all data: of batch shape k x N x R, of classes k x N; in float64.
@@ -265,14 +270,14 @@ class BNN(nn.Module):
 
     def _warn(self) -> None:
         """Say what a user may take for knowledge and is none."""
-        if 0 < int(self.step) < self.config.annealing:
+        if int(self.step) and not self.settled:
             warnings.warn(
                 f"the weights are of step {int(self.step)}, within annealing={self.config.annealing}, where the divergence has not "
                 "its whole weight yet: predictions are surer than they may be; train for longer, or anneal for fewer steps",
                 RuntimeWarning,
                 stacklevel=4,
             )
-        kl = self.net.kl().item()
+        kl = self.net.kl(Fresh(torch.Generator(self.step.device).manual_seed(0))).item()  # the caller's noise is left alone
         if not kl > _LEAST_KL:
             warnings.warn(
                 f"the weights have learned nothing: their posterior is the prior, {kl:.2g} nats from it in all; take another "

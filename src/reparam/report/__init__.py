@@ -13,7 +13,7 @@ from reparam.models import MODELS
 from reparam.models.model import Evaluation
 from reparam.models.trained import data_of, model_of
 from reparam.noise import Fresh
-from reparam.training import Monitor, Run
+from reparam.training import Run
 from reparam.training.config import ELBO, each
 from reparam.training.storage import write_file
 
@@ -57,7 +57,7 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
         rows = _TEXTS if splits.test.values == "tokens" else _ROWS
         inputs = each(lambda tensor: tensor[:rows], model.inputs(splits.test))
         evaluation = model.evaluate(inputs, k=_NOISES if hasattr(model, "trajectory") else _IMPORTANCE_SAMPLES, source=source)
-    best = _best(history, model.monitor)
+    best = _best(run)
     record = run.record
     page = render(
         "page.html.j2",
@@ -115,11 +115,12 @@ def _training(model: Any, history: list[dict[str, Any]], best: int, record: Mapp
     return made
 
 
-def _best(history: list[dict[str, Any]], monitor: Monitor) -> int:
-    """The epoch with the best validation score."""
-    sign = 1 if monitor.higher else -1
-    row: dict[str, Any] = max(history, key=lambda row: sign * row[f"validation/{monitor.part}"])
-    return int(row["epoch"])
+def _best(run: Run) -> int:
+    """The epoch whose weights are the best."""
+    checkpoint = run.read("best")
+    if checkpoint is None or not checkpoint.state["best"]:
+        raise ArtefactError(f"{run.path} has no best epoch: train on")
+    return int(checkpoint.state["best"]["epoch"])
 
 
 def _tiles(evaluation: Evaluation, history: list[dict[str, Any]], best: int) -> list[tuple[str, str, str]]:
