@@ -47,7 +47,7 @@ class BNN(nn.Module):
     standardised inside by statistics of the training data; likelihoods are in the units of the responses. The noise is learned as a
     point estimate, as is with prior="empirical" the scale of the prior of each tensor. Each weight costs nats, and q is a product:
     of few data, what the network cannot afford to fit counts as noise. Compare bounds: fewer hidden units may have a better one.
-    A product is also surer than it should be between groups of data and far from all of them (arXiv:1909.00719).
+    A product is also surer than it should be between groups of data (arXiv:1909.00719).
 
     The best epoch is that, after the annealing, with the best bound on validation data: their likelihood, less what the weights
     cost, so that a network which fits by luck before its posterior is one does not win.
