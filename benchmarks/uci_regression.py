@@ -3,11 +3,11 @@
 Concrete, yacht and Boston housing with the splits of Hernández-Lobato and Adams (arXiv:1502.05336) and of Gal and Ghahramani
 (arXiv:1506.02142): 90 % of the rows for training, 10 % for the test, one hidden layer of 50 units. The settings, the same for all
 three, are `CONFIG` and the constants below it. They were chosen in trials on validation rows, a tenth of each training set, as
-`--validation` takes them away and scores them; test rows are seen once, by the trained networks. (A row that is for the test in one split is for training in
-others, as in everybody's use of these splits.)
+`--validation` takes them away and scores them; test rows are seen once, by the trained networks. (A row that is for the test in one
+split is for training in others, as in everybody's use of these splits.)
 
     python benchmarks/uci_regression.py --data FOLDER --out benchmarks/results/uci_regression.json
-    python benchmarks/uci_regression.py --data FOLDER --validation --splits 10     # what the settings were chosen by
+    python benchmarks/uci_regression.py --data FOLDER --validation --splits 10     # on such rows
 
 FOLDER holds concrete, yacht and bostonHousing, each with data.txt.gz, index_features.txt and index_target.txt. Boston housing has a
 column that should not be there, and is used as a benchmark only.
