@@ -125,14 +125,15 @@ def evaluate(found: Prediction | ClassPrediction, y: Tensor) -> Evaluation | Cla
     log_p = found.log_prob(y).double()
     error = (log_p.std() / len(log_p) ** 0.5).item() if len(log_p) > 1 else None
     facts = {"rows": len(log_p), "draws": found.law.batch_shape[0]}
-    likelihood = {"log_likelihood": log_p.mean().item(), "log_likelihood_error": error}
+    likelihood = log_p.mean().item()
     if isinstance(found, ClassPrediction):
         best = found.mean.max(-1)
         right = best.indices == y
         return ClassEvaluation(
             **facts,
             accuracy=right.double().mean().item(),
-            **likelihood,
+            log_likelihood=likelihood,
+            log_likelihood_error=error,
             calibration_error=calibration_error(best.values, right),
             epistemic=found.epistemic.double().mean().item(),
             aleatoric=found.aleatoric.double().mean().item(),
@@ -141,7 +142,8 @@ def evaluate(found: Prediction | ClassPrediction, y: Tensor) -> Evaluation | Cla
     return Evaluation(
         **facts,
         rmse=_size(found, found.mean - y),
-        **likelihood,
+        log_likelihood=likelihood,
+        log_likelihood_error=error,
         coverage={f"{level:g}": ((u - 0.5).abs() <= level / 2).double().mean().item() for level in LEVELS},
         epistemic=_size(found, found.epistemic),
         aleatoric=_size(found, found.aleatoric),

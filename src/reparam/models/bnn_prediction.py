@@ -77,7 +77,8 @@ class Prediction:
         """The probability that a response is at most y, N x R: uniform on (0, 1) over data that the model describes."""
         y = y.to(self.mean.dtype)
         if not isinstance(self.law, StudentT):
-            return self.law.cdf(y).mean(0)  # type: ignore[no-any-return]
+            below: Tensor = self.law.cdf(y)
+            return below.mean(0)
         return log_student_cdf(self.law.df, (y - self.law.loc) / self.law.scale).exp().mean(0)
 
     def quantile(self, p: float) -> Tensor:
@@ -116,7 +117,8 @@ class Prediction:
         if isinstance(self.law, StudentT):
             hazard = torch.tensor(-math.log1p(-p), dtype=torch.float64, device=self.law.loc.device)
             return self.law.loc + self.law.scale * student_quantile(self.law.df, hazard).to(self.law.loc.dtype)
-        return self.law.icdf(torch.full_like(self.law.mean, p))  # type: ignore[no-any-return]
+        found: Tensor = self.law.icdf(torch.full_like(self.law.mean, p))
+        return found
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ class ClassPrediction:
     @cached_property
     def aleatoric(self) -> Tensor:
         """The entropy that is left when the weights are known, N."""
-        return self.law.entropy().mean(0)
+        each: Tensor = self.law.entropy()
+        return each.mean(0)
 
     @property
     def epistemic(self) -> Tensor:
@@ -170,7 +173,8 @@ class ClassPrediction:
     @cached_property
     def total(self) -> Tensor:
         """The entropy of the class, N."""
-        return torch.special.entr(self.mean).sum(-1)
+        each: Tensor = torch.special.entr(self.mean)
+        return each.sum(-1)
 
     def log_prob(self, y: Tensor) -> Tensor:
         """`log p(y | x)` of the places of classes, in nats: N."""
