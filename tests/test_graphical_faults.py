@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Gamma, MultivariateNormal, Normal
 
 from reparam.errors import BadInputError
+from reparam.estimators import Score
 from reparam.graphical.density import sum_out
 from reparam.graphical.fit import fit
 from reparam.graphical.laws import CategoricalTable
@@ -232,3 +233,31 @@ def test_what_a_network_sees_of_shared_latents_is_in_units_of_the_start():
     guide = VectorGuide(2)
     guide.centre(torch.tensor([3.0, -1.0]), torch.tensor([2.0, 0.5]))
     assert guide.relative(torch.tensor([5.0, -1.5])).tolist() == [1.0, -1.0]
+
+
+@pytest.mark.parametrize("amortised", [True, False])
+def test_new_rows_with_gaps_whose_law_depends_on_what_is_summed(amortised):
+    nodes = [
+        Node("c", lambda: Bernoulli(0.5)),
+        Node("x", lambda c: Normal(4.0 * c - 2.0, 1.0)),
+        Node("y", lambda x: Normal(x, 1.0)),
+    ]
+    data = {"c": [0.0, NAN, 1.0, 0.0], "x": [-2.0, 1.0, NAN, NAN], "y": [-1.0, 2.0, 2.5, NAN]}
+    model = Graphical(nodes, Config(amortised=amortised), data=data)
+    model.evaluate(model.rows, k=3)
+    found = model.describe(model.inputs({"c": [NAN], "y": [0.0]}), n=20_000)
+    # By symmetry; x given y = 0 and c is N(-1, 1/2) or N(1, 1/2). The standard errors are below .02.
+    assert abs(found["c"][0, 1].item() - 0.5) < 0.1
+    assert abs(found["x"][0].item()) < 0.1
+
+
+def test_without_data_a_question_is_about_a_new_row():
+    model = Graphical(ROOT)
+    assert str(model.posterior("y", n=40)).startswith("y for a new row")
+    assert model.do({"z": 3.0}).posterior("z").mean("z") == 3.0
+
+
+def test_rows_that_no_table_has_draw_discrete_latents():
+    nodes = [Node("c", lambda: Bernoulli(0.5), estimator=Score()), Node("y", lambda c: Normal(c, 1.0))]
+    model = Graphical(nodes, Config(amortised=False), data={"y": [1.0, 2.0]})
+    assert model.loss(model.inputs({"y": [0.5]})).total.isfinite()

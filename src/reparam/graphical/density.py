@@ -219,6 +219,20 @@ class Joint:
         log_p = sum_out(self._factors(), len(self.places), keep=(self.places[name],))
         return log_p.movedim(0, -1).softmax(-1)
 
+    def mean(self, name: str, event: int) -> Tensor:
+        """The mean of a node over the enumerated ones, given all else: rows + (B,) + event, with so many dimensions of an event."""
+        dims, value = len(self.places), self.values[name]
+        rank = dims + self.rows().dim()
+        value = value.reshape((1,) * (rank + event - value.dim()) + value.shape)
+        keep = [dim for dim in range(dims) if value.shape[dim] > 1]
+        value = value.squeeze([dim for dim in range(dims) if dim not in keep])
+        if not keep:
+            return value
+        log_p = sum_out(self._factors(), dims, keep).flatten(0, len(keep) - 1)
+        weight = log_p.softmax(0)
+        mean: Tensor = (weight.reshape(weight.shape + (1,) * event) * value.flatten(0, len(keep) - 1)).sum(0)
+        return mean
+
     def _factors(self) -> list[Tensor]:
         return [*self.terms.values(), *self.corrections]
 

@@ -56,8 +56,9 @@ def posterior(
 ) -> Posterior:
     """P(query | evidence, training data).
 
-    Without evidence it is about the training data: what all rows share by draws of the guide, latents and gaps of each row, in
-    the order of their numbers. With evidence it is about new rows that share those values: each row by itself,
+    Without evidence it is about the training data, where there are any and nothing is set by `do`: what all rows share by
+    draws of the guide, latents and gaps of each row, in the order of their numbers. With evidence it is about new rows that share
+    those values: each row by itself,
 
         P(z | e) = Σ_r w_r 1[z_r] / Σ_r w_r,    w_r = Σ_c p(e, c | z_r) p(z_r) / q(z_r),
 
@@ -99,6 +100,8 @@ def posterior(
     check_draws(n)
     if evidence is not None and not hasattr(evidence, "keys"):
         raise BadInputError(f"the evidence is {evidence!r}: give values by node, such as {{'species': 'setosa'}}")
+    if evidence is None and (model.done or not model.size):
+        evidence = {}  # there are no data that the question could be about
     evidence = None if evidence is None else {name: evidence[name] for name in evidence.keys()}  # noqa: SIM118 - of a DataFrame
     wanted = _wanted(model, query, evidence)
     if evidence is None:

@@ -14,6 +14,7 @@ from reparam.graphical.density import DIMENSIONS, Enumeration, Joint, log_prob, 
 from reparam.graphical.node import Node
 from reparam.noise import Source
 from reparam.paths import rsample, sample
+from reparam.paths.path import is_discrete
 
 __all__ = ["Given", "Rows", "joint", "rows_of_table"]
 
@@ -157,9 +158,11 @@ class _Pass:
         return value if there is None else _where(there, self.rows.values[name].to(value.dtype), value, law)
 
     def draw(self, law: Distribution) -> Tensor:
-        if len(law.batch_shape) == 1:
-            law = law.expand(self.given.shape + law.batch_shape)
-        return rsample(law, source=self.source) if torch.is_grad_enabled() else sample(law, source=self.source)
+        # One for each draw of the guide, also where the law depends on what is summed out alone.
+        shape = torch.broadcast_shapes(law.batch_shape, self.given.shape + law.batch_shape[-1:])
+        law = law if shape == law.batch_shape else law.expand(shape)
+        differentiable = torch.is_grad_enabled() and not is_discrete(law)
+        return rsample(law, source=self.source) if differentiable else sample(law, source=self.source)
 
     def counts(self, name: str) -> Tensor | None:
         """In which rows the density of a node counts, (B,); None for all."""

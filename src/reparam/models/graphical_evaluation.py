@@ -131,8 +131,9 @@ def describe(model: Graphical, inputs: Batch, source: Source | None, n: int) -> 
     weight = torch.where(seen.index < 0, log_weight.softmax(0), 1 / n)
     found = {}
     for name in [*made.places, *(latent.name for latent in model.plan().latents if not latent.shared)]:
-        value = made.posterior(name) if name in made.places else made.values.get(name)
-        if value is not None:
-            event = value.shape[2:] if value.dim() > 1 else ()
+        if name in made.values:
+            place = len(model.plan().laws[name].event_shape)
+            value = made.posterior(name) if name in made.places else made.mean(name, place)
+            event = value.shape[2:]
             found[name] = (weight.reshape(weight.shape + (1,) * len(event)) * value.expand(*weight.shape, *event)).sum(0)
     return found
