@@ -11,7 +11,7 @@ from reparam.estimators import Score
 from reparam.graphical.density import sum_out
 from reparam.graphical.fit import fit
 from reparam.graphical.laws import CategoricalTable
-from reparam.graphical.node import Node, ordered
+from reparam.graphical.node import Node, ordered, select
 from reparam.graphical.particles import facts_of, summed
 from reparam.models.graphical import Config, Graphical
 from reparam.nn.guide import VectorGuide
@@ -261,3 +261,47 @@ def test_rows_that_no_table_has_draw_discrete_latents():
     nodes = [Node("c", lambda: Bernoulli(0.5), estimator=Score()), Node("y", lambda c: Normal(c, 1.0))]
     model = Graphical(nodes, Config(amortised=False), data={"y": [1.0, 2.0]})
     assert model.loss(model.inputs({"y": [0.5]})).total.isfinite()
+
+
+def test_what_was_set_stays_set():
+    model = Graphical(ROOT).do({"z": 3.0}).do({"y": 1.0})
+    assert model.done == {"z", "y"}
+
+
+def test_shared_nodes_that_were_learned_together_are_not_set_apart():
+    nodes = [
+        Node("m", lambda: Normal(0.0, 1.0), shared=True),
+        Node("s", lambda m: Normal(m, 1.0), shared=True),
+        Node("y", lambda s: Normal(s, 1.0)),
+    ]
+    model = Graphical(nodes, data={"y": [1.0, 2.0]})
+    with pytest.raises(BadInputError, match="'m' and its child 's' are shared and were learned together"):
+        model.do({"m": 1.0})
+    assert model.do({"s": 1.0}).posterior("y", n=4000).mean("y").sub(1.0).abs() < 0.1  # a standard error of .016
+
+
+def test_the_evidence_of_rows_that_share_a_latent_is_of_all_together():
+    model = Graphical(
+        [Node("m", lambda: Normal(0.0, 1.0), shared=True), Node("y", lambda m: Normal(m, 0.1))], data={"y": [0.5, 0.6, 0.4]}
+    )
+    cov = torch.full((3, 3), 1.0) + 0.01 * torch.eye(3)
+    truth = MultivariateNormal(torch.zeros(3), cov).log_prob(torch.tensor([0.5, 0.6, 0.4])).item()
+    assert math.isclose(model.log_evidence(500).value, truth, abs_tol=0.05)
+
+
+def test_places_outside_of_what_is_selected_from_are_refused():
+    with pytest.raises((RuntimeError, IndexError)):
+        select(torch.zeros(1, 2), torch.tensor([2]))
+
+
+def test_batches_are_drawn_anew():
+    torch.manual_seed(0)
+    seen = set()
+
+    class Watched(Graphical):
+        def loss(self, batch, source=None):
+            seen.update(batch[1].tolist())
+            return super().loss(batch, source)
+
+    fit(Watched([Node("c", CategoricalTable(2))], data={"c": [0.0, 1.0] * 4}), steps=40, batch_size=2)
+    assert seen == set(range(8))  # by chance one row of eight is left out of 40 batches of 2 once in 10 000 runs
