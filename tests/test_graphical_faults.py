@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Bernoulli, Categorical, Gamma, MultivariateNormal, Normal
+from torch.distributions import Bernoulli, Categorical, Gamma, LogNormal, MultivariateNormal, Normal
 
 from reparam.errors import BadInputError
 from reparam.estimators import Score
@@ -13,7 +13,7 @@ from reparam.graphical.fit import fit
 from reparam.graphical.laws import CategoricalTable
 from reparam.graphical.node import Node, ordered, select
 from reparam.graphical.particles import facts_of, summed
-from reparam.models.graphical import Config, Graphical
+from reparam.models.graphical import Config, Graphical, as_data
 from reparam.nn.guide import VectorGuide
 
 NAN = math.nan
@@ -62,10 +62,10 @@ def test_gaps_on_which_nothing_depends_are_left_out():
 class Waiting(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.log_shape = torch.nn.Parameter(torch.zeros(()))
+        self.loc = torch.nn.Parameter(torch.zeros(()))
 
     def forward(self):
-        return Gamma(self.log_shape.exp(), 1.0)
+        return LogNormal(self.loc, 1.0)
 
 
 def test_what_takes_the_place_of_a_gap_leaves_slopes_finite():
@@ -305,3 +305,7 @@ def test_batches_are_drawn_anew():
 
     fit(Watched([Node("c", CategoricalTable(2))], data={"c": [0.0, 1.0] * 4}), steps=40, batch_size=2)
     assert seen == set(range(8))  # by chance one row of eight is left out of 40 batches of 2 once in 10 000 runs
+
+
+def test_names_of_columns_are_read_without_blanks_about_them():
+    assert as_data({" a ": [1.0, 2.0], "b": [1.0, 3.0]}).columns == ("a", "b")
