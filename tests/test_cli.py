@@ -48,10 +48,10 @@ def test_version(cli):
         (
             ["zzz"],
             r"there is no command zzz: there are train, evaluate, sample, reconstruct, encode, "
-            r"interpolate, impute, report, list, compare, paths$",
+            r"interpolate, impute, predict, posterior, report, list, compare, paths$",
         ),
         (["--hlep"], r"there is no command --hlep"),
-        (["train"], r"MODEL is missing: reparam train MODEL \[flags\], where MODEL is one of vae, flow, diffusion$"),
+        (["train"], r"MODEL is missing: reparam train MODEL .*, where MODEL is one of vae, flow, diffusion, bnn, graphical$"),
         (["train", "--epochs", "3"], r"MODEL is missing"),
         (["train", "vea"], r"there is no model vea: did you mean vae\?$"),
         (["train", "os.system"], r"there is no model os.system"),

@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from reparam.cli import main
+from reparam.data import load, split
 from reparam.models import MODELS
 from reparam.models.trained import data_of, model_of
 from reparam.training import Run
@@ -39,7 +40,7 @@ CASES = {
     "vae, text, transformer": Case(
         "vae", "text", ("--network", "transformer", "--hidden", "32", "--learning_rate", "0.01"), 4, 5.0
     ),
-    "vae, sounds": Case("vae", "sounds", ("--mels", "16", "--hidden", "32", "--learning_rate", "0.01"), 6, 50.0),
+    "vae, sounds": Case("vae", "sounds", ("--mels", "16", "--hidden", "32", "--learning_rate", "0.01"), 6, 20.0),
     "flow, moons": Case("flow", None, ("--hidden", "32"), 4, 0.2),
     "flow, breast_cancer": Case("flow", "breast_cancer", ("--hidden", "32"), 6, 5.0),
     "flow, banana": Case(
@@ -188,3 +189,20 @@ def test_the_seed_decides_dropout_too(sources, cli, tmp_path):
 def test_estimators_that_want_independent_samples_say_so(refused, cli, tmp_path, model, flags):
     words = ["train", model, *flags, "--estimator", "leave_one_out", "--noise", "sobol", "--out", tmp_path / "run"]
     refused(2, "depend on each other", *words)
+
+
+def test_a_run_from_before_goes_on_with_the_rows_that_it_had(sources, cli, tmp_path):
+    """Rows are drawn otherwise since runs remember by which rule."""
+    case = CASES["flow, moons"]._replace(epochs=1)
+    assert cli(*words(case, sources, tmp_path / "run"))[0] == 0
+    assert Run.open(tmp_path / "run").record["data"]["split_rule"] == 2
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    del record["data"]["split_rule"]
+    path.write_text(json.dumps(record))
+    rows = data_of(Run.open(tmp_path / "run")).train.rows
+    assert rows.equal(split(load("moons"), seed=0, rule=1).train.rows)
+    assert not rows.equal(split(load("moons"), seed=0).train.rows)
+    code, out, error = cli(*words(case._replace(epochs=2), sources, tmp_path / "run"))
+    assert code == 0, error
+    assert "Finished 2 epochs" in out

@@ -13,10 +13,11 @@ import torch
 
 from reparam.cli.parser import Parser
 from reparam.data import Data, Splits
+from reparam.data.split import RULE
 from reparam.diagnostics import GradientMeter
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
-from reparam.models.trained import DataOptions, defaults_of, model_of, record
+from reparam.models.trained import DataOptions, defaults_of, model_of, record, rule_of
 from reparam.training import Result, Run, Training, fit
 from reparam.training.config import each
 from reparam.training.engine import leave
@@ -68,7 +69,9 @@ def run(name: str, words: Sequence[str]) -> None:
     outcome, options, model_config, training = (_take(group, settings) for group in (Outcome, DataOptions, config, Training))
     first = os.environ.get("RANK", "0") == "0"  # the process that prints and writes, of several
     options = _of_density(options, model_config, MODELS[name].defaults)
-    data, splits = options.load()
+    directory = Path(outcome.out or f"runs/{name}")
+    rule = _rule(directory, outcome)
+    data, splits = options.load(rule)
     if first:
         steps = training.passes * max(1, len(splits.train) // training.batch_size)
         about = "" if data.source == "none" else f"{data.name}: {_parts(splits)}; "
@@ -78,8 +81,7 @@ def run(name: str, words: Sequence[str]) -> None:
         model = kind.for_data(model_config, splits.train)
     if first and hasattr(model, "plan"):
         print(model.plan(), flush=True)
-    directory = Path(outcome.out or f"runs/{name}")
-    remembered = record(name, model, training, options, data, splits)
+    remembered = record(name, model, training, options, data, splits, rule)
     if outcome.force and not outcome.restart:
         _check_weights_fit(directory, model)
     settings = {"force": outcome.force, "restart": outcome.restart, "defaults": defaults_of(name)}
@@ -108,6 +110,16 @@ def _of_density(options: DataOptions, config: Any, defaults: Mapping[str, Any]) 
     if options.data not in ("none", defaults.get("data", DataOptions.data)):
         raise BadInputError(f"target {config.target!r} is a density to fit, and data are {options.data!r}: leave one out")
     return replace(options, data="none")
+
+
+def _rule(directory: Path, outcome: Outcome) -> int:
+    """By which rule rows are drawn: that of the run that is there, if it goes on."""
+    if outcome.restart or not (directory / "run.json").exists():
+        return RULE
+    try:
+        return rule_of(Run.open(directory))
+    except ArtefactError:  # whoever goes on with it will say
+        return RULE
 
 
 def _check_weights_fit(directory: Path, model: Any) -> None:

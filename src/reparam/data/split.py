@@ -11,10 +11,17 @@ from torch import Tensor
 from reparam.data.dataset import Data, Splits
 from reparam.errors import BadInputError
 
-__all__ = ["split"]
+__all__ = ["RULE", "split"]
 
 
-def split(data: Data, *, seed: int = 0, validation: float = 0.1, test: float = 0.1) -> Splits:
+#: How rows are drawn now; runs remember it.
+RULE = 2
+
+# A stream of its own: the plain stream of a seed is that of `np.random.default_rng(seed)`, of which people make data.
+_STREAM = 0x73706C6974
+
+
+def split(data: Data, *, seed: int = 0, validation: float = 0.1, test: float = 0.1, rule: int = RULE) -> Splits:
     """Training, validation and test rows of `data`.
 
     Where the source has a validation or a test set of its own, that one is used and its fraction has no effect. The same seed
@@ -25,6 +32,8 @@ def split(data: Data, *, seed: int = 0, validation: float = 0.1, test: float = 0
         seed: a whole number from 0; every bit of it counts.
         validation: fraction of the rows of `data`, rounded, at least one row; 0 takes the training rows, all of them, once more.
         test: likewise.
+        rule: 1 draws as runs did that were made before there was a 2, from the stream of `np.random.default_rng(seed)`: of data
+            that come from that stream too, the rows for the test then are those with the smallest numbers.
 
     Raises:
         BadInputError: when a fraction is outside [0, 1), when both leave nothing to train on, or when there are too few rows.
@@ -48,7 +57,8 @@ def split(data: Data, *, seed: int = 0, validation: float = 0.1, test: float = 0
     if sum(wanted.values()) >= 1 or sum(sizes) >= len(data):
         shares = " and ".join(f"{name}={share:g}" for name, share in wanted.items())
         raise BadInputError(f"{data.name} has {len(data)} rows, and {shares} leaves none to train on: give more rows or take less")
-    order = torch.from_numpy(np.argsort(np.random.PCG64(seed).random_raw(len(data)), kind="stable"))
+    stream = np.random.SeedSequence(seed, spawn_key=() if rule == 1 else (_STREAM,))
+    order = torch.from_numpy(np.argsort(np.random.PCG64(stream).random_raw(len(data)), kind="stable"))
     *taken, rest = order.split_with_sizes([*sizes, len(data) - sum(sizes)])
     drawn = {name: _rows(data, rows if len(rows) else rest) for name, rows in zip(wanted, taken, strict=True)}
     return Splits(_rows(data, rest), data.validation or drawn["validation"], data.test or drawn["test"], seed)

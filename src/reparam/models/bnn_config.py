@@ -24,7 +24,8 @@ class Config:
 
     Attributes:
         network: mlp for vectors, and for small images; conv for images of at least 8 x 8. By default what the data call for.
-        hidden: widths of the dense hidden layers.
+        hidden: widths of the dense hidden layers. Every unit costs divergence, so that few data want few of them; two layers bend
+            where one is taken for noise.
         channels: channels of the convolutions, each of which halves the image; for conv.
         activation: elu, gelu, relu, silu, softplus or tanh.
         method: how the weights are drawn at a step: local, the noise of the outputs of dense layers, fresh for each datum
@@ -45,7 +46,7 @@ class Config:
     """
 
     network: Literal["mlp", "conv"] | None = None
-    hidden: tuple[int, ...] = (50,)
+    hidden: tuple[int, ...] = (20, 20)
     channels: tuple[int, ...] = (16, 32)
     activation: Literal["elu", "gelu", "relu", "silu", "softplus", "tanh"] = "relu"
     method: Literal["local", "flipout", "weights"] = "local"

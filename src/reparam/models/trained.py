@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 
 from reparam.data import Data, DataWarning, Splits, load, split
+from reparam.data.split import RULE
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
 from reparam.training import Run, Training
 
-__all__ = ["DataOptions", "data_of", "defaults_of", "kind_of", "model_of", "record"]
+__all__ = ["DataOptions", "data_of", "defaults_of", "kind_of", "model_of", "record", "rule_of"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class DataOptions:
     """What to train on.
 
     Attributes:
-        data: digits, moons, breast_cancer, diabetes, iris, eight_schools, mnist, or the path of a .npz, .npy, .csv, .parquet or .txt
-            file, or of a folder of images, of IDX files or of WAV recordings.
+        data: digits, moons, breast_cancer, diabetes, iris, eight_schools, mnist, or the path of a .npz, .npy, .csv, .parquet or
+            .txt file, or of a folder of images, of IDX files or of WAV recordings.
         array: the array of a .npz file to use, where its names do not tell.
         label: the column of a table, or the array of a .npz file, that holds the labels; of recordings, name takes the first part
             of the file's name, as 7 in 7_jackson_3.wav.
@@ -61,8 +62,8 @@ class DataOptions:
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
 
-    def load(self) -> tuple[Data, Splits]:
-        """The data, checked, and their split.
+    def load(self, rule: int = RULE) -> tuple[Data, Splits]:
+        """The data, checked, and their split, by the rule of [`split`][reparam.data.split.split] that a run was begun with.
 
         Raises:
             BadInputError: for data that cannot be used, or fractions that leave nothing.
@@ -77,14 +78,17 @@ class DataOptions:
             sound=self._given("rate", "mels", "seconds"),
             **self._given("gaps", "categorical"),
         )
-        return data, split(data, seed=self.split_seed, validation=self.validation_fraction, test=self.test_fraction)
+        shares = {"validation": self.validation_fraction, "test": self.test_fraction}
+        return data, split(data, seed=self.split_seed, **shares, rule=rule)
 
     def _given(self, *names: str) -> dict[str, Any]:
         """Those of these options that are not the default: data that have no use for them refuse them."""
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(DataOptions, name)}
 
 
-def record(name: str, model: Any, training: Training, options: DataOptions, data: Data, splits: Splits) -> dict[str, Any]:
+def record(
+    name: str, model: Any, training: Training, options: DataOptions, data: Data, splits: Splits, rule: int = RULE
+) -> dict[str, Any]:
     """What a run directory remembers: enough to make the model and find the data again, and to tell whether they are the same.
 
     Args:
@@ -94,6 +98,7 @@ def record(name: str, model: Any, training: Training, options: DataOptions, data
         options: where the data came from.
         data: all of them.
         splits: their rows for training, validation and test.
+        rule: by which they were drawn.
     """
     sizes = {"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)}
     return {
@@ -113,6 +118,7 @@ def record(name: str, model: Any, training: Training, options: DataOptions, data
             "scaling": data.scaling,
             "options": {key: value for key, value in asdict(options).items() if key != "data"},
             "sizes": sizes,
+            "split_rule": rule,
         },
     }
 
@@ -121,7 +127,15 @@ def defaults_of(name: str) -> dict[str, Any]:
     """A record of the defaults of all settings, for runs that were made before there was one of them."""
     _, config = MODELS[name].load()
     options = {key: value for key, value in asdict(DataOptions()).items() if key != "data"}
-    return {"model": {"config": asdict(config())}, "training": asdict(Training()), "data": {"options": options}}
+    data = {"options": options, "split_rule": 1}
+    return {"model": {"config": asdict(config())}, "training": asdict(Training()), "data": data}
+
+
+def rule_of(run: Run) -> int:
+    """The rule by which a run's rows were drawn."""
+    data = run.record.get("data")
+    found = data.get("split_rule", 1) if isinstance(data, dict) else RULE
+    return found if isinstance(found, int) else RULE
 
 
 def kind_of(run: Run) -> Any:
@@ -175,7 +189,7 @@ def data_of(run: Run) -> Splits:
         raise ArtefactError(f"{run.path / 'run.json'} does not say what data it is of: {error}") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # what is odd about them was said when they were trained on
-        data, splits = options.load()
+        data, splits = options.load(rule_of(run))
     if data.digest != digest:
         raise BadInputError(f"{options.data!r} has changed since {run.path} was trained on it: put it back, or name other data")
     return splits
