@@ -1,11 +1,13 @@
 """Graphical models: faults of input and of laws are named, and values that are not there change no answer."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Gamma, LogNormal, MultivariateNormal, Normal
 
+import reparam as rp
 from reparam.errors import BadInputError
 from reparam.estimators import Score
 from reparam.graphical.density import sum_out
@@ -309,3 +311,28 @@ def test_batches_are_drawn_anew():
 
 def test_names_of_columns_are_read_without_blanks_about_them():
     assert as_data({" a ": [1.0, 2.0], "b": [1.0, 3.0]}).columns == ("a", "b")
+
+
+def test_an_estimator_draws_as_many_values_as_the_settings_say():
+    nodes = [
+        Node("c", lambda: Bernoulli(0.5), estimator=rp.LeaveOneOut()),
+        Node("x", lambda c: Normal(2 * c, 1.0)),
+    ]
+    data = {"x": [0.1, 1.8, 2.2, -0.3]}
+    history = fit(Graphical(nodes, Config(draws=3)), data, steps=5)
+    assert len(history) == 5
+    assert Graphical(nodes, Config(draws=3)).nodes["c"].draws == 3
+    assert Graphical([replace(nodes[0], draws=7)], Config(draws=3)).nodes["c"].draws == 7
+    with pytest.raises(BadInputError, match="node 'c' has draws=0"):
+        Node("c", lambda: Bernoulli(0.5), draws=0)
+
+
+def test_evidence_that_few_draws_hold_is_said():
+    nodes = [Node("mu", lambda: Normal(0.0, 10.0), shared=True), Node("y", lambda mu: Normal(mu, 0.1))]
+    model = Graphical(nodes, data={"y": [0.0, 2.0, 1.0, 1.5]})
+    assert model.log_evidence(200).effective > 100
+    with torch.no_grad():
+        for parameter in model.guide.joint.parameters():
+            parameter.add_(3.0)
+    with pytest.warns(RuntimeWarning, match=r"effective of 200 draws: the evidence is more uncertain than its error says"):
+        model.log_evidence(200)

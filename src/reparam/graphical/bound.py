@@ -70,7 +70,7 @@ def bound(model: Graphical, batch: Batch, source: Source | None) -> Loss:
 
     named = {latent.name: latent.estimator for latent in model.plan().latents if latent.estimator is not None}
     alone = {name: estimator for name, estimator in named.items() if not isinstance(estimator, Pathwise)}
-    nodes, value = run(cost, alone, {name: model.nodes[name].draws for name in alone}, (*shape, seen.rows.size), source)
+    nodes, value = run(cost, alone, {name: model.nodes[name].draws or 1 for name in alone}, (*shape, seen.rows.size), source)
     for node in reversed(nodes.values()):
         value = node.estimator.weigh(node.draw, value)
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LogEvidence", "log_evidence"]
 
+# With fewer draws than these, in effect, an estimate is not to be relied on.
+_FEW = 30
 # Draws times rows at once.
 _CHUNK = 2**18
 
@@ -63,6 +66,9 @@ def log_evidence(model: Graphical, n: int = 1000, *, source: Source | None = Non
     Raises:
         BadInputError: for a model without data.
 
+    Warns:
+        RuntimeWarning: where few draws count.
+
     Source: Burda et al., arXiv:1509.00519.
 
     Example:
@@ -95,10 +101,18 @@ def log_evidence(model: Graphical, n: int = 1000, *, source: Source | None = Non
         parts.append(made.log_weight.double() + shared if apart else made.log_weight.double().sum(-1, keepdim=True) + shared)
     log_w = torch.cat(parts)
     weight = (log_w - log_w.amax(0)).exp()
+    effective = (weight.sum(0).square() / weight.square().sum(0)).min().item()
+    if effective < min(_FEW, n / 2):
+        warnings.warn(
+            f"{effective:.1f} effective of {n} draws: the evidence is more uncertain than its error says, and likely too low; fit "
+            "for longer, or with a guide that fits better",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return LogEvidence(
         value=(log_w.logsumexp(0) - math.log(n)).sum().item(),
         error=((weight.std(0) / weight.mean(0)).square().sum() / n).sqrt().item() if n > 1 else math.inf,
-        effective=(weight.sum(0).square() / weight.square().sum(0)).min().item(),
+        effective=effective,
         draws=n,
         rows=batch,
     )

@@ -41,7 +41,7 @@ class Node:
         shared: one value for all rows, and not one for each.
         estimator: of the gradient, where the node is latent and sampled; by default what `rp.choose` picks. A discrete node that
             is given one is sampled, where it would otherwise be summed out.
-        draws: how many values that estimator draws, such as 4 for `rp.LeaveOneOut()`.
+        draws: how many values that estimator draws; by default as the settings of the model have it.
         columns: of the data, where it is not the one of the node's name; several make a vector.
 
     Example:
@@ -57,7 +57,7 @@ class Node:
     parents: tuple[str, ...] | None = field(default=None, kw_only=True)
     shared: bool = field(default=False, kw_only=True)
     estimator: Estimator | None = field(default=None, kw_only=True)
-    draws: int = field(default=1, kw_only=True)
+    draws: int | None = field(default=None, kw_only=True)
     columns: str | tuple[str, ...] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Node:
             if isinstance(named := getattr(self, what), str):
                 named = (named,)
             object.__setattr__(self, what, None if named is None else tuple(named))
-        if isinstance(self.draws, bool) or not isinstance(self.draws, int) or self.draws < 1:
+        if self.draws is not None and (isinstance(self.draws, bool) or not isinstance(self.draws, int) or self.draws < 1):
             raise BadInputError(f"node {self.name!r} has draws={self.draws!r}: give how many values to draw, at least 1")
         if isinstance(self.estimator, type):
             raise BadInputError(f"the estimator of node {self.name!r} is a class: give an instance, {self.estimator.__name__}()")

@@ -289,5 +289,5 @@ def _estimator(node: Node, law: Distribution) -> tuple[str, str]:
         return type(node.estimator).__name__, "it was named"
     if not is_discrete(law):
         return "Pathwise", "its draws have a path"
-    choice = choose(law, node.draws)
+    choice = choose(law, node.draws or 1)
     return type(choice.estimator).__name__, choice.reason

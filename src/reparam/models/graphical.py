@@ -96,10 +96,11 @@ class Graphical(nn.Module):
         super().__init__()
         self.config = config or Config()
         self.nodes = ordered(nodes)
-        if (make := _ESTIMATORS.get(self.config.estimator)) is not None:
-            for name, node in self.nodes.items():
-                if node.law is not None and node.estimator is None:
-                    self.nodes[name] = replace(node, estimator=make(), draws=self.config.draws)
+        make = _ESTIMATORS.get(self.config.estimator)
+        for name, node in self.nodes.items():
+            if node.estimator is None and node.law is not None and make is not None:
+                node = replace(node, estimator=make())
+            self.nodes[name] = replace(node, draws=node.draws or self.config.draws)
         modules = {name: node.law for name, node in self.nodes.items() if isinstance(node.law, nn.Module)}
         self.laws = nn.ModuleDict({f"p({name.replace('%', '%25').replace('.', '%2E')})": law for name, law in modules.items()})
         self.columns = Columns(self.nodes, (), {})

@@ -51,9 +51,13 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], defaults: Mappi
     # What a schedule ends at shapes all of it.
     free = FREE - {"training.epochs"} if b.get("training.learning_rate_schedule", "constant") != "constant" else FREE
     names = [name for name in {**a, **b} if name not in free and not f"{name}.".startswith(tuple(f"{n}." for n in NOT_COMPARED))]
-    return [
-        f"{name} was {a.get(name, 'not there')!r}, now {b.get(name, 'not there')!r}" for name in names if a.get(name) != b.get(name)
-    ]
+    return [_change(name, a, b) for name in names if a.get(name) != b.get(name)]
+
+
+def _change(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    if name == "data.digest":
+        return "the data are not what they were"
+    return f"{name} was {a.get(name, 'not there')!r}, now {b.get(name, 'not there')!r}"
 
 
 def _lock(directory: Path) -> int:
