@@ -61,7 +61,7 @@ class Evaluation:
         """The headline numbers of a report: name, value, remark."""
         error = "" if self.log_likelihood_error is None else f"± {self.log_likelihood_error:.2f}, "
         return [
-            ("test ELBO", nats(self.elbo), "nats a row"),
+            ("ELBO", nats(self.elbo), "nats a row"),
             ("log-likelihood", nats(self.log_likelihood), f"{error}nats a row, {self.draws} draws"),
             *(
                 (f"{name}, hidden", f"{share:.1%}", f"right; {self.chance[name]:.1%} by the most frequent")

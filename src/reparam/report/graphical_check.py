@@ -29,7 +29,8 @@ def new_rows(subject: Subject) -> Section | None:
     model = seen.model
     named = {name: places for name, places in model.columns.places.items() if model.nodes[name].law is not None}
     part, words = subject.splits.test, "test data"
-    if len(part) < _FEW < len(subject.splits.train):
+    alike = part.rows is not None and subject.splits.train.rows is not None and part.rows.equal(subject.splits.train.rows)
+    if alike or len(part) < _FEW < len(subject.splits.train):
         part, words = subject.splits.train, "training data"
     data, n = part.x.double(), len(seen.x)
     given = [name for name, node in model.nodes.items() if node.law is None]
