@@ -19,6 +19,8 @@ __all__ = ["asked", "predictions"]
 
 # Test data that are looked at, draws of the weights, and responses with pictures of their own.
 _ROWS, _DRAWS, _RESPONSES = 500, 100, 3
+# Classes whose table has room in half the width of the page.
+_HALF = 7
 
 
 def asked(subject: Subject, x: Tensor, k: int) -> Any:
@@ -95,7 +97,7 @@ def _of_classes(subject: Subject, x: Tensor, y: Tensor, found: Any) -> Section:
     model, guess = subject.model, found.mean.argmax(-1)
     right = guess == y
     table = crossed(y, guess, model.classes, model.classes, "test data", "predicted")
-    counted = Figure(f"{int(right.sum())} of {len(y)} test data are predicted right.", [table])
+    counted = Figure(f"{int(right.sum())} of {len(y)} test data are predicted right.", [table], wide=len(model.classes) > _HALF)
     figures = []
     if subject.kind == "image":
         for title, order in (("surest", found.total.argsort()), ("least sure", found.total.argsort(descending=True))):
