@@ -120,9 +120,9 @@ def _dispatch(words: list[str]) -> None:
     elif command not in _COMMANDS:
         raise BadInputError(f"there is no command {command}{nearest(command, _COMMANDS)}")
     elif command != "train":
-        from reparam.cli import commands
+        from reparam.cli import dispatch
 
-        commands.run(command, rest)
+        dispatch.run(command, rest)
     elif rest[:1] in (["--help"], ["-h"]):
         print(
             f"usage: reparam train MODEL [flags]\n\nModels:\n{_models()}\n\nreparam train MODEL --help lists the flags of a model."

@@ -3,72 +3,20 @@
 from __future__ import annotations
 
 import json as json_
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, fields
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
-from reparam.cli.parser import Parser
-from reparam.errors import ArtefactError, BadInputError
+from reparam.errors import BadInputError
 from reparam.models import MODELS
 
-__all__ = ["run"]
+__all__ = ["COMMANDS"]
 
 Checkpoint = Literal["best", "last"]
 Part = Literal["test", "validation", "train"]
 
 # Data that go through a model at once.
 _BATCH = 512
-
-
-def run(name: str, words: Sequence[str]) -> None:
-    """Run the command of a name with its flags."""
-    function = _FUNCTIONS[name]
-    parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
-    parser.add_parameters(function)
-    parser.alone = {compare: "--problem", posterior: "--query"}.get(function)
-    opened = _run_among(words)
-    options = _options(opened) if function is sample else None
-    if options is not None:
-        parser.add_fields(options)
-    graph = _own_graph(opened)
-    if graph is not None:
-        parser.add_argument("--graph", help=f"The function of your own that made the nodes, {graph}: imported as you name it.")
-    settings = parser.read(words).as_dict()
-    if graph is not None and (named := settings.pop("graph")) is not None:
-        from reparam.models.graphical_examples import name_graph
-
-        name_graph(named)
-    if options is not None:
-        settings["options"] = {field.name: settings.pop(field.name) for field in fields(options)}
-    function(**settings)
-
-
-def _run_among(words: Sequence[str]) -> Any:
-    """The run that one of the words names, or None."""
-    for word in words:
-        with suppress(ArtefactError, ValueError, OSError):  # of what is no run, the command says what it is
-            if Path(word).is_dir():
-                from reparam.training import Run  # torch comes with it
-
-                return Run.open(word)
-    return None
-
-
-def _options(run: Any) -> Any:
-    """The options that the model of a run has for its samples; None where no run is named."""
-    from reparam.models.trained import kind_of
-
-    return None if run is None else getattr(kind_of(run), "Sampling", None)
-
-
-def _own_graph(run: Any) -> str | None:
-    """The `MODULE:FUNCTION` that made the nodes of a run: only the user's naming it again imports it."""
-    found: Any = run and run.record
-    for key in ("model", "config", "graph"):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if isinstance(found, str) and ":" in found else None
 
 
 def evaluate(
@@ -436,7 +384,8 @@ def posterior(
     asked.run(run, query, given, do, n, checkpoint, seed, json=json)
 
 
-_FUNCTIONS: dict[str, Callable[..., None]] = {
+#: The commands by their names.
+COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "sample": sample,
     "reconstruct": reconstruct,
