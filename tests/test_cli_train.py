@@ -130,7 +130,7 @@ def test_other_data_under_the_same_name_are_refused(cli, refused, tmp_path):
         np.savez(file, x=(np.arange(400).reshape(100, 4) % 7 > 2 + value).astype(np.uint8))
         if value == 0:
             assert cli(*TINY, "--epochs", 1, "--out", tmp_path / "run", "--data", file)[0] == 0
-    refused(2, r"other settings: .*the data are not what they were", *TINY, "--epochs", 1, "--out", tmp_path / "run", "--data", file)
+    refused(2, r"the data are not what they were", *TINY, "--epochs", 1, "--out", tmp_path / "run", "--data", file)
     refused(2, "mine.npz' has changed since .*run was trained on it", "evaluate", tmp_path / "run")
     file.unlink()
     refused(2, "there is no file, folder or data set '.*mine.npz'", "evaluate", tmp_path / "run")
