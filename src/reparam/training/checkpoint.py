@@ -10,7 +10,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ __all__ = [
 FORMAT = 1
 MANIFEST = "manifest.json"
 PARTS = ("weights", "optimizer", "random")
+# Of runs whose batches are not rows of data.
+EXPERIENCE = "experience"
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class Checkpoint:
         weights: the model's state dictionary.
         optimizer: the optimiser's tensors, as `"<quantity>/<parameter>"`.
         random: the states of torch's own generators, as `"<device>/<process>"`, for models with dropout.
+        experience: what gave the batches remembers, such as the steps that an agent has taken; of rows of data nothing.
     """
 
     state: dict[str, Any]
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     random: dict[str, Tensor]
+    experience: dict[str, Tensor] = field(default_factory=dict)
 
 
 def versions() -> dict[str, str]:
@@ -89,7 +93,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     from safetensors.torch import save
 
     files = {}
-    for part in PARTS:
+    for part in (*PARTS, EXPERIENCE) if checkpoint.experience else PARTS:
         # Cloned, since tied weights share memory and safetensors refuses that.
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in getattr(checkpoint, part).items()}
         files[f"{part}.safetensors"] = save(tensors)
@@ -200,7 +204,7 @@ def read(folder: Path) -> Checkpoint:
         raise ArtefactError(f"{folder / MANIFEST} is damaged: its SHA-256 is not the one it states")
     loaded = {}
     try:
-        for part in PARTS:
+        for part in (*PARTS, EXPERIENCE) if f"{EXPERIENCE}.safetensors" in manifest["files"] else PARTS:
             name = f"{part}.safetensors"
             data = _bytes(folder / name)
             _check_bytes(folder / name, data, manifest["files"][name], manifest["tensors"] if part == "weights" else None)

@@ -15,12 +15,14 @@ from reparam.errors import BadInputError, DivergedError, Interrupted
 from reparam.noise import Source
 from reparam.training import engine
 from reparam.training.average import Average
-from reparam.training.config import ELBO, Batch, Loss, Meter, Monitor, Training, each, pick, rows_of
+from reparam.training.config import ELBO, Batch, Loss, Meter, Monitor, Training
 from reparam.training.progress import Progress, flags
-from reparam.training.randomness import data_order, source_of, stream_seed
+from reparam.training.randomness import source_of, stream_seed
+from reparam.training.rows import Rows
 from reparam.training.run import Run
 from reparam.training.signals import Signals
 from reparam.training.snapshot import State, restore, take
+from reparam.training.stream import Stream
 
 __all__ = ["Result", "fit"]
 
@@ -46,8 +48,8 @@ class Result:
 
 def fit(
     model: nn.Module,
-    train: Batch,
-    validation: Batch,
+    train: Batch | Stream,
+    validation: Batch | None,
     config: Training,
     run: Run,
     *,
@@ -72,9 +74,11 @@ def fit(
         model: a module whose `forward(batch, source)` returns a `Loss`; changed in place, it ends with the last weights
             (`run.load_weights(model)` gives the best). Its attribute `monitor`, a [`Monitor`][reparam.training.Monitor], says which
             part of the loss decides what is best; without one, the part "elbo". Epochs while its attribute `settled` is false, such
-            as those of an annealed loss, do not count as best, nor against `patience`.
-        train: data, N + shape, in the model's units; or a tuple of tensors of N rows each, which come to the model as a tuple.
-        validation: likewise; evaluated after each epoch with the same noise each time.
+            as those of an annealed loss, do not count as best, nor against `patience`. After each update its method `after_step` is
+            called, where it has one.
+        train: data, N + shape, in the model's units; or a tuple of tensors of N rows each, which come to the model as a tuple; or a
+            [`Stream`][reparam.training.Stream] of batches, which one process alone can have.
+        validation: likewise; evaluated after each epoch with the same noise each time. None for a stream, which validates itself.
         config: how.
         run: from `Run.create`.
         progress: whether to show a bar or lines on standard error.
@@ -98,22 +102,22 @@ def fit(
 
 class _Loop:
     def __init__(
-        self, model: nn.Module, train: Batch, validation: Batch, config: Training, run: Run, signals: Signals, meter: Meter | None
+        self,
+        model: nn.Module,
+        train: Batch | Stream,
+        validation: Batch | None,
+        config: Training,
+        run: Run,
+        signals: Signals,
+        meter: Meter | None,
     ) -> None:
         self.accelerator = accelerator = engine.accelerator(config)
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.config, self.run, self.signals, self.meter = config, run, signals, meter
         self.monitor: Monitor = getattr(model, "monitor", ELBO)
-        self.rows = rows_of(train)
-        self.batch_size = min(config.batch_size, self.rows)
-        if not self.rows or not rows_of(validation):
-            raise BadInputError(f"{self.rows} training and {rows_of(validation)} validation data: at least one of each is needed")
-        if self.batch_size % self.world:
-            raise BadInputError(f"batch_size {self.batch_size} does not divide among {self.world} processes: give a multiple")
-        self.batches = config.passes * (self.rows // self.batch_size)
-        self.share = self.batch_size // self.world
         self.device = accelerator.device
-        self.train, self.validation = (each(lambda tensor: tensor.to(self.device), data) for data in (train, validation))
+        self.stream = self.stream_of(train, validation)
+        self.batches = self.stream.batches
 
         self.model = model
         self.prepared = accelerator.prepare_model(model, device_placement=True)  # or it imports half of torch.distributed to decide
@@ -127,15 +131,31 @@ class _Loop:
 
         named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self.average = Average(named, config.ema)
+        self.after_step = getattr(model, "after_step", None)
         self.state, self.saved_step = State(), -1
         accelerator.wait_for_everyone()
         if (checkpoint := run.read("last")) is not None:
             self.state = restore(f"the last checkpoint of {run.path}", checkpoint, model, self.adam, accelerator)
             self.average.restore(checkpoint.optimizer)
+            self.stream.restore(checkpoint.state.get("stream", {}), checkpoint.experience)
             self.saved_step = self.state.step
         accelerator.wait_for_everyone()  # nobody writes while another still reads
         self.sums = self.restored_sums()
         self.since = time.monotonic() - self.state.seconds
+
+    def stream_of(self, train: Batch | Stream, validation: Batch | None) -> Stream:
+        if isinstance(train, Stream):
+            if self.world > 1:
+                raise BadInputError(
+                    f"what is driven by an environment trains in one process, and {self.world} were launched: start it without a "
+                    "launcher"
+                )
+            if self.config.passes > 1:
+                raise BadInputError(f"passes is {self.config.passes}, over rows of data, and there are none: leave it out")
+            return train
+        if validation is None:
+            raise BadInputError("validation is None: only a stream of batches validates itself, give validation data")
+        return Rows(train, validation, self.config, self.accelerator, lambda number: self.noise("validation", number))
 
     def restored_sums(self) -> Tensor:
         """What this process had added up of an unfinished epoch; its share, when there were as many processes as now."""
@@ -182,12 +202,9 @@ class _Loop:
 
     def epoch(self, shown: Progress) -> None:
         state = self.state
-        passes, whole = self.config.passes, self.rows - self.rows % self.batch_size
-        orders = [data_order(self.config.seed, state.epoch * passes + i, self.rows)[:whole] for i in range(passes)]
-        shares = torch.cat(orders).to(self.device).view(self.batches, self.world, self.share)[:, self.rank]
         self.prepared.train()
-        for rows in shares.unbind()[state.batch :]:
-            stop = self.step(rows)
+        while state.batch < self.batches:
+            stop = self.step(self.stream.batch(self.model, state.epoch, state.batch))
             shown.step(state.step)
             if stop and state.batch < self.batches:
                 self.interrupt(stop)
@@ -195,11 +212,11 @@ class _Loop:
         if stop := self.agreed_signal():
             self.interrupt(stop)
 
-    def step(self, rows: Tensor) -> int:
+    def step(self, batch: Batch) -> int:
         """One update; returns the signal that asks all processes to stop, or 0."""
         state = self.state
         self.set_learning_rate()
-        loss: Loss = self.prepared(pick(self.train, rows), self.noise("noise", state.step * self.world + self.rank))
+        loss: Loss = self.prepared(batch, self.noise("noise", state.step * self.world + self.rank))
         if self.accelerator.scaler is None:
             loss.total.backward()  # the engine would divide by 1 first, and back through that
         else:
@@ -210,7 +227,7 @@ class _Loop:
             health, asked = self.accelerator.reduce(torch.stack([health, health.new_tensor(stop)]), "sum").unbind()
             stop = int(asked) and (self.signals.received or 2)
         if not math.isfinite(health.item()) and not self.scaled_overflow(loss):
-            self.diverged(loss, rows)
+            self.diverged(loss)
         if self.meter is not None:
             self.meter.update()
         if self.config.clip:  # after the check: a norm that is not finite would spoil every gradient, and hide the one that was
@@ -218,9 +235,11 @@ class _Loop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update(state.step + 1)
+        if self.after_step is not None:
+            self.after_step()
         parts = torch.stack(list(loss.parts.values()))
         if state.batch == 0:
-            if self.monitor.part not in loss.parts:
+            if self.monitor.part not in loss.parts and isinstance(self.stream, Rows):
                 raise BadInputError(
                     f"the model's loss has the parts {', '.join(loss.parts)}: one of them must be {self.monitor.part}, that of its "
                     "monitor"
@@ -254,20 +273,19 @@ class _Loop:
         scaler = self.accelerator.scaler
         return scaler is not None and math.isfinite(loss.total.item()) and scaler.get_scale() >= 1.0
 
-    def diverged(self, loss: Loss, rows: Tensor) -> NoReturn:
+    def diverged(self, loss: Loss) -> NoReturn:
         named = [(f"the {name} of the loss", part) for name, part in loss.parts.items()] + [("the loss", loss.total)]
         named += [(f"the gradient of {name}", p.grad) for name, p in self.model.named_parameters() if p.grad is not None]
         bad = next((name for name, tensor in named if not torch.isfinite(tensor).all()), "the loss of another process")
         if self.spoiled() is None:
             self.save()
-        some = ", ".join(map(str, rows[:8].tolist())) + (", …" if len(rows) > 8 else "")
         advice = (
             f"step {self.saved_step} is saved: lower learning_rate or set clip, and force (--force) it to go on from there"
             if self.state.epoch
             else "no epoch was done: lower learning_rate or set clip, look at the range of the data, and begin anew (--restart)"
         )
         raise DivergedError(
-            f"{bad} is not finite at step {self.state.step + 1} (epoch {self.state.epoch + 1}, rows {some} of the training data), "
+            f"{bad} is not finite at step {self.state.step + 1} (epoch {self.state.epoch + 1}, {self.stream.where()}), "
             f"which was not made; {advice}"
         )
 
@@ -283,6 +301,7 @@ class _Loop:
         state.epoch, state.batch = state.epoch + 1, 0
         row: dict[str, Any] = {"epoch": state.epoch, "step": state.step, "seconds": time.monotonic() - self.since}
         row |= {f"train/{name}": value for name, value in zip(state.sums, train.tolist(), strict=True)}
+        row |= {f"train/{name}": value for name, value in self.stream.lived().items()}
         row |= {f"validation/{name}": value for name, value in validation.items()}
         if self.meter is not None:
             row |= {f"snr/{name}": value for name, value in self.meter.snr().items()}
@@ -303,17 +322,10 @@ class _Loop:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """The parts of the loss on the validation data, with the same noise after every epoch, however many processes share it."""
         model = self.accelerator.unwrap_model(self.prepared)
         model.eval()
-        sums, rows = torch.zeros_like(self.sums), rows_of(self.validation)
         with self.average.in_place():
-            for i, places in enumerate(torch.arange(rows, device=self.device).split(self.batch_size)):
-                if i % self.world == self.rank:
-                    parts = model(pick(self.validation, places), self.noise("validation", i)).parts
-                    sums += len(places) * torch.stack([parts[name] for name in self.state.sums]).double()
-        means = self.accelerator.reduce(sums, "sum") / rows
-        return dict(zip(self.state.sums, means.tolist(), strict=True))
+            return self.stream.validate(model, [*self.state.sums])
 
     def save(self) -> None:
         state = self.state
@@ -327,7 +339,7 @@ class _Loop:
         state.seconds = time.monotonic() - self.since
         shares = self.accelerator.gather(self.sums[None]).T.tolist()
         state.sums = dict(zip(state.sums, shares, strict=True))
-        checkpoint = take(state, self.model, self.adam, self.accelerator, self.average)
+        checkpoint = take(state, self.model, self.adam, self.accelerator, self.average, self.stream.state())
         if self.rank == 0:
             self.run.save(checkpoint, self.config.keep)
         self.saved_step = state.step

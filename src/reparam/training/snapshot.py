@@ -64,7 +64,14 @@ def _random(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
-def take(state: State, model: nn.Module, optimizer: Optimizer, accelerator: Accelerator, average: Average) -> Checkpoint:
+def take(
+    state: State,
+    model: nn.Module,
+    optimizer: Optimizer,
+    accelerator: Accelerator,
+    average: Average,
+    stream: tuple[dict[str, Any], dict[str, Tensor]],
+) -> Checkpoint:
     """The checkpoint of this moment. Every process must call it: each has random states of its own."""
     names = _names(model)
     quantities = {
@@ -79,7 +86,10 @@ def take(state: State, model: nn.Module, optimizer: Optimizer, accelerator: Acce
     }
     scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
     record = {**asdict(state), "environment": _environment(accelerator), "scaler": scaler}
-    return Checkpoint(record, model.state_dict(), quantities, random)
+    facts, experience = stream
+    if facts:
+        record["stream"] = facts
+    return Checkpoint(record, model.state_dict(), quantities, random, experience)
 
 
 def restore(what: str, checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer, accelerator: Accelerator) -> State:
@@ -92,6 +102,7 @@ def restore(what: str, checkpoint: Checkpoint, model: nn.Module, optimizer: Opti
     """
     record = dict(checkpoint.state)
     before, scaler = record.pop("environment", {}), record.pop("scaler", None)
+    record.pop("stream", None)  # whoever gave the batches takes that up
     try:
         state = State(**record)
     except TypeError as error:
