@@ -520,6 +520,23 @@ def test_the_rows_of_a_table_are_known_again():
     assert torch.allclose(found, parts.test.x[:, 0] / 2, atol=0.15)
 
 
+@pytest.mark.parametrize("hide", [None, ("x0",)])
+def test_rows_of_another_table_are_new(hide):
+    """Whatever their numbers are: rows of the same numbers are told apart by their values, gaps among them."""
+    x = normals(30, 2)
+    x[::4, 1] = NAN
+    tables = [from_frame({"x0": x[:, 0], "x1": x[:, 1] + shift}) for shift in (0, 1)]
+    parts, others = (split(data, seed=1, validation=0.2, test=0.2) for data in tables)
+    nodes = [Node("m", lambda: Normal(0.0, 1.0), shared=True), Node("x0", lambda m: Normal(m, 1.0))]
+    model = Graphical([*nodes, Node("x1", lambda x0: Normal(x0, 1.0))], Config(hide=hide), parts.train)
+    gaps = others.train.x[:, 1].isnan()  # where x1 is a gap, the row is one of the table after all
+    assert model.inputs(others.train)[1].tolist() == torch.where(gaps, torch.arange(len(gaps)), -1).tolist()
+    # Another seed takes other rows of the same table for training: each is the one that it was.
+    again = split(tables[0], seed=2, validation=0.2, test=0.2).train
+    known = {row: place for place, row in enumerate(parts.train.rows.tolist())}
+    assert model.inputs(again)[1].tolist() == [known.get(row, -1) for row in again.rows.tolist()]
+
+
 def test_copies_and_precisions():
     model = Graphical(
         [Node("c", CategoricalTable(2)), Node("y", LinearNormal(given=(2,)), parents="c")], Config(), {"y": normals(10)}

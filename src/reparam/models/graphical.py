@@ -203,12 +203,7 @@ class Graphical(nn.Module):
         self.plan()
         rows = as_data(data, self.columns)
         x = rows.x.to(self.columns.shift)
-        if rows.rows is None:
-            same = len(x) == self.size and bool(_fingerprint(x) == self.fingerprint)
-            index = torch.arange(len(x)) if same else torch.full((len(x),), -1)
-        else:
-            places = {row: place for place, row in enumerate(self.known_rows.tolist())}
-            index = torch.tensor([places.get(row, -1) for row in rows.rows.tolist()], dtype=torch.int64)
+        index = self._places(x, rows.rows)
         shown = (self._hidden(x, index), index.to(x.device))
         return (*shown, x) if self.config.hide else shown
 
@@ -356,6 +351,18 @@ class Graphical(nn.Module):
         shown = torch.isin(index, order[: round(self.config.shown * self.size)])
         places = torch.tensor([name in self.config.hide for name in self.columns.names])
         return x.masked_fill((~shown[:, None] & places).to(x.device), torch.nan)
+
+    def _places(self, x: Tensor, numbers: Tensor | None) -> Tensor:
+        """Where each row is among those that were observed: in the same table, or of the same number and values; otherwise -1."""
+        if len(x) == self.size and bool(_fingerprint(x) == self.fingerprint):
+            return torch.arange(len(x))
+        if numbers is None or self.rows is None:
+            return torch.full((len(x),), -1)
+        places = {row: place for place, row in enumerate(self.known_rows.tolist())}
+        index = torch.tensor([places.get(row, -1) for row in numbers.tolist()], dtype=torch.int64)
+        known, own = (tensor[index.to(tensor.device)].to(x.device) for tensor in self.rows)
+        same = torch.isclose(self._hidden(x, index), known, rtol=0, atol=0, equal_nan=True).all(1)
+        return torch.where((same & (own == index.to(x.device))).cpu(), index, -1)
 
     def seen(self, batch: Batch) -> Seen:
         """A batch as the model and its guide see it.
