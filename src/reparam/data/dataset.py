@@ -50,6 +50,12 @@ class Data:
         columns: of a table with a header, the names of the columns of x.
         response: N x K reals, float32, that are to be predicted, or None.
         responses: their K names.
+        sequence: whether a datum is a sequence: x is then N x T + the shape of a step, and `shape` is (T, ...).
+        beside: of sequences, by name and N x T each, what comes with their steps: "first", where an episode begins; and where the
+            source has them "action", which led to the step (float32 N x T x A, or choices, int64 N x T or N x T x K), "reward",
+            got on the way there, "terminated", where an episode came to its end, and "mask", which steps are there: the rest, of
+            sequences of unequal length, is zeros at their ends. Action and reward are 0 where an episode begins.
+        choices: of actions that are choices, how many there are to choose from, for each of the K.
     """
 
     x: Tensor = field(repr=False)
@@ -67,13 +73,16 @@ class Data:
     columns: tuple[str, ...] | None = None
     response: Tensor | None = field(default=None, repr=False)
     responses: tuple[str, ...] | None = None
+    sequence: bool = False
+    beside: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    choices: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def shape(self) -> torch.Size:
-        """The shape of one datum: (C, H, W) for images, (D,) for vectors, (L,) for texts."""
+        """The shape of one datum: (C, H, W) for images, (D,) for vectors, (L,) for texts, (T, ...) for sequences."""
         return self.x.shape[1:]
 
     @property
@@ -93,12 +102,13 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the shapes and bytes of `x`, `y`, `response` and the source's own other sets, and of the codec, in hex."""
+        """SHA-256 of shapes and bytes, in hex: of `x`, `y`, `response`, what is `beside`, the source's other sets, and the codec."""
         digest = hashlib.sha256()
         if self.codec is not None:  # the same codes may stand for other texts
             digest.update(json.dumps(self.codec.facts(), sort_keys=True).encode())
-        for tensor in (self.x, self.y, self.response):
+        for name, tensor in (("", self.x), ("", self.y), ("", self.response), *sorted(self.beside.items())):
             if tensor is not None:
+                digest.update(name.encode())
                 array = tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<"), order="C", copy=False)
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
                 digest.update(array.data)

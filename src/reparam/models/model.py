@@ -12,7 +12,7 @@ from reparam.errors import BadInputError
 from reparam.noise import Source
 from reparam.training import Batch, Loss, Monitor
 
-__all__ = ["Evaluation", "Model", "refuse_tables"]
+__all__ = ["Evaluation", "Model", "refuse_tables", "want_sequences"]
 
 
 class Evaluation(Protocol):
@@ -65,12 +65,29 @@ class Model(Protocol):
 
 
 def refuse_tables(data: Data) -> None:
-    """For models that take complete rows of numbers.
+    """For models that take complete rows of numbers, which do not follow on one another.
 
     Raises:
-        BadInputError: for a table with gaps or categories.
+        BadInputError: for a table with gaps or categories, and for sequences.
     """
+    if data.sequence:
+        raise BadInputError(
+            f"{data.name} is read as sequences, which reparam train world takes: leave layout out, and each row is a datum"
+        )
     if data.values == "table":
         raise BadInputError(
             f"{data.name} is read as a table with gaps and categories, which reparam train graphical takes: leave gaps out"
+        )
+
+
+def want_sequences(data: Data) -> None:
+    """For models of what follows on what.
+
+    Raises:
+        BadInputError: for data that are not sequences.
+    """
+    if not data.sequence:
+        raise BadInputError(
+            f"{data.name} is read as rows that do not follow on one another: give sequences, and layout=sequence (--layout sequence; "
+            "--window 50 cuts one long recording)"
         )
