@@ -1,0 +1,143 @@
+"""What an agent sees and what it can do, in plain numbers, and actions in the agent's units and in the environment's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from reparam.errors import BadInputError
+
+__all__ = ["Spaces"]
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The observations and actions of an environment.
+
+    An agent's actions are in units of its own: real numbers in [-1, 1] (float32), or choices 0, 1, 2, ... (int64). The
+    environment's are `low + (action + 1) (high - low) / 2`, what lies outside of [-1, 1] clipped, or `low + action`.
+
+    Attributes:
+        observation: the shape of one observation.
+        values: what its numbers are: "real", "binary" (0 and 1), or "counts" (0, 1, ..., `levels`: pictures of 8 bits).
+        levels: the largest count.
+        kind: of the actions.
+        action: the shape of one action: (D,) for D numbers; () for one choice, (K,) for K of them.
+        choices: how many categories each choice has.
+        low, high: the bounds of each number, in the environment's units; for choices, `low` is where each starts to count.
+
+    Raises:
+        BadInputError: for fields that contradict each other.
+
+    Example:
+        >>> import torch
+        >>> from reparam.environments.spaces import Spaces
+        >>> spaces = Spaces((3,), "real", None, "continuous", (1,), low=(-2.0,), high=(2.0,))
+        >>> spaces.to_environment(torch.tensor([[-1.0], [0.5]])).tolist(), spaces.width
+        ([[-2.0], [1.0]], 1)
+    """
+
+    observation: tuple[int, ...]
+    values: Literal["real", "binary", "counts"]
+    levels: int | None
+    kind: Literal["continuous", "discrete"]
+    action: tuple[int, ...]
+    choices: tuple[int, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        wrong = None
+        if self.values not in ("real", "binary", "counts") or (self.levels is None) == (self.values == "counts"):
+            wrong = f"values={self.values!r} with levels={self.levels!r}"
+        elif not all(isinstance(n, int) and n > 0 for n in (*self.observation, *self.action, *self.choices)):
+            wrong = f"a shape of observation={self.observation}, action={self.action}, choices={self.choices}"
+        elif self.kind == "continuous":
+            if len(self.action) != 1 or not len(self.low) == len(self.high) == self.action[0] or self.choices:
+                wrong = f"continuous actions of shape {self.action} with {len(self.low)} lower and {len(self.high)} upper bounds"
+            elif not all(math.isfinite(b - a) and a < b for a, b in zip(self.low, self.high, strict=True)):
+                wrong = f"bounds from {self.low} to {self.high}"
+        elif self.kind != "discrete":
+            wrong = f"kind={self.kind!r}"
+        elif len(self.action) > 1 or len(self.choices) != math.prod(self.action) or len(self.low) not in (0, len(self.choices)):
+            wrong = f"actions of shape {self.action} with {len(self.choices)} choices"
+        if wrong:
+            raise BadInputError(f"an environment's spaces have {wrong}, which contradicts itself or leaves nothing to do")
+
+    @property
+    def width(self) -> int:
+        """How many numbers encode an action: D, or the number of categories of all choices together."""
+        return sum(self.choices) if self.kind == "discrete" else self.action[0]
+
+    def encode(self, action: Tensor) -> Tensor:
+        """Actions as numbers for a network, rows + action -> rows + (width,): themselves, or their one-hot codes joined."""
+        if self.kind == "continuous":
+            return action
+        each = action.reshape(*action.shape[: action.dim() - len(self.action)], len(self.choices)).unbind(-1)
+        return torch.cat([one_hot(a, n) for a, n in zip(each, self.choices, strict=True)], -1).to(torch.get_default_dtype())
+
+    def random(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
+        """Uniform actions, rows + action, in the agent's units."""
+        if self.kind == "continuous":
+            return 2 * torch.rand((rows, *self.action), generator=generator) - 1
+        each = [torch.randint(n, (rows,), generator=generator) for n in self.choices]
+        return torch.stack(each, -1).reshape(rows, *self.action)
+
+    def to_environment(self, action: Tensor) -> np.ndarray:
+        """Actions in the environment's units, rows + action: float32 within the bounds, or int64.
+
+        Raises:
+            BadInputError: for actions of another shape, that are not finite, or that are none of the choices: an agent's bug.
+        """
+        given = action.detach().cpu().numpy()
+        if given.shape[given.ndim - len(self.action) :] != self.action:
+            raise BadInputError(
+                f"an agent gave actions of shape {given.shape}; this environment takes rows of shape {self.action}: "
+                "look at what the agent's act returns"
+            )
+        if self.kind == "continuous":
+            if not np.isfinite(given).all():
+                raise BadInputError("an agent gave actions that are not finite: look at what its act returns, and at its weights")
+            low, high = np.array(self.low), np.array(self.high)
+            return np.clip(low + (given.astype(np.float64) + 1.0) * (0.5 * (high - low)), low, high).astype(np.float32)
+        many = np.array(self.choices, dtype=np.int64).reshape(self.action)
+        if given.dtype.kind not in "iu" or not ((given >= 0) & (given < many)).all():
+            raise BadInputError(
+                f"an agent gave actions of {action.dtype}, from {given.min():g} to {given.max():g}; this environment takes "
+                f"integers below {' x '.join(map(str, self.choices))}: look at what the agent's act returns"
+            )
+        start = np.array(self.low or (0,) * len(self.choices), dtype=np.int64).reshape(self.action)
+        return (given + start).astype(np.int64)
+
+    def from_environment(self, action: np.ndarray) -> Tensor:
+        """Actions in the agent's units, of actions in the environment's: the way back, for what lies within the bounds."""
+        given = np.asarray(action)
+        if self.kind == "continuous":
+            low, high = np.array(self.low), np.array(self.high)
+            return torch.from_numpy((2.0 * (given.astype(np.float64) - low) / (high - low) - 1.0).astype(np.float32))
+        start = np.array(self.low or (0,) * len(self.choices), dtype=np.int64).reshape(self.action)
+        return torch.from_numpy(np.asarray(given.astype(np.int64) - start))
+
+    def facts(self) -> dict[str, Any]:
+        """The fields as JSON holds them: lists for tuples."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """The spaces that `facts` told.
+
+        Raises:
+            BadInputError: when they are no such facts.
+        """
+        try:
+            fields = {name: tuple(value) if isinstance(value, list | tuple) else value for name, value in facts.items()}
+            return cls(**cast(Any, fields))
+        except (TypeError, AttributeError) as error:
+            raise BadInputError(f"no spaces of an environment: {error}") from error
