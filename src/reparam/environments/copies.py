@@ -99,7 +99,7 @@ class Copies:
         if any(spaces != self.spaces for spaces, _ in abouts):
             self.close()
             raise BadInputError(f"the copies of {self.title} have different spaces: let it make the same environment each time")
-        self._closed = False
+        self.renders, self._closed = render, False
         self._arrival: Arrival | None = None
         self._dtype = np.float32 if self.spaces.values == "real" else np.uint8
         self._episode = [-1] * count
@@ -243,10 +243,11 @@ class Copies:
             return
         from reparam.environments.make import EnvironmentWarning
 
+        first = odd[0]
         warnings.warn(
-            f"{self.title} does not repeat: after the same seed and the same {len(self._actions[odd[0]])} actions, "
-            f"episode {self._episode[odd[0]]} of copy {odd[0]} shows something else than before, so {len(odd)} of {self.count} copies begin "
-            "a new episode and the run is not the one that never stopped. Let all that is random in it come from the seed of reset",
+            f"{self.title} does not repeat: after the same seed and the same {len(self._actions[first])} actions, episode "
+            f"{self._episode[first]} of copy {first} shows something else than before. {len(odd)} of {self.count} copies begin a new "
+            "episode, and the run is not the one that never stopped: let all that is random in it come from the seed of reset",
             EnvironmentWarning,
             stacklevel=3,
         )

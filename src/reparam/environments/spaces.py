@@ -106,7 +106,8 @@ class Spaces:
             if not np.isfinite(given).all():
                 raise BadInputError("an agent gave actions that are not finite: look at what its act returns, and at its weights")
             low, high = np.array(self.low), np.array(self.high)
-            return np.clip(low + (given.astype(np.float64) + 1.0) * (0.5 * (high - low)), low, high).astype(np.float32)
+            inside: np.ndarray = np.clip(low + (given.astype(np.float64) + 1.0) * (0.5 * (high - low)), low, high)
+            return inside.astype(np.float32)
         many = np.array(self.choices, dtype=np.int64).reshape(self.action)
         if given.dtype.kind not in "iu" or not ((given >= 0) & (given < many)).all():
             raise BadInputError(
