@@ -9,12 +9,10 @@ import yaml
 from reparam.cli import config, train
 from reparam.cli.parser import Parser
 from reparam.models import MODELS
-from reparam.models.trained import DataOptions
-from reparam.training import Training
 
 
 def groups(name):
-    return [train.Outcome, DataOptions, MODELS[name].load()[1], Training]
+    return train.groups(name)
 
 
 def fields(kind):

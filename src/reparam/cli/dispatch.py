@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -20,12 +20,12 @@ _ALONE = {"compare": "--problem", "posterior": "--query"}
 
 def run(name: str, words: Sequence[str]) -> None:
     """Run the command of a name with its flags."""
-    function = commands.COMMANDS[name]
+    opened = _run_among(words)
+    function = _in_environment(opened).get(name, commands.COMMANDS[name])
     parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
     parser.add_parameters(function)
     parser.alone = _ALONE.get(name)
-    opened = _run_among(words)
-    options = _options(opened) if name == "sample" else None
+    options = _options(opened) if name == "sample" and function is commands.COMMANDS[name] else None
     if options is not None:
         parser.add_fields(options)
     graph = _own_graph(opened)
@@ -50,6 +50,16 @@ def _run_among(words: Sequence[str]) -> Any:
 
                 return Run.open(word)
     return None
+
+
+def _in_environment(run: Any) -> Mapping[str, Callable[..., None]]:
+    """The commands that are others for a run in an environment."""
+    data = run and run.record.get("data")
+    if not isinstance(data, dict) or "environment" not in data:
+        return {}
+    from reparam.cli import play
+
+    return play.COMMANDS
 
 
 def _options(run: Any) -> Any:

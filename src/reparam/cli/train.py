@@ -12,19 +12,18 @@ from typing import Any
 import torch
 
 from reparam.cli.parser import Parser
-from reparam.data import Data, Splits
-from reparam.data.split import RULE
+from reparam.cli.work import Evaluating, InEnvironment, OnData, Work
 from reparam.diagnostics import GradientMeter
+from reparam.environments.options import EnvironmentOptions
 from reparam.errors import ArtefactError, BadInputError
-from reparam.models import MODELS
-from reparam.models.trained import DataOptions, defaults_of, model_of, record, rule_of
+from reparam.models import MODELS, Entry
+from reparam.models.trained import DataOptions, defaults_of, model_of
 from reparam.training import Result, Run, Training, fit
-from reparam.training.config import each
 from reparam.training.engine import leave
 from reparam.training.progress import rounded
-from reparam.training.randomness import source_of, stream_seed
+from reparam.training.randomness import stream_seed
 
-__all__ = ["Outcome", "run"]
+__all__ = ["Outcome", "groups", "run"]
 
 
 @dataclass(frozen=True)
@@ -35,21 +34,24 @@ class Outcome:
         out: the run's directory; runs/MODEL by default. The same command again goes on from its last checkpoint.
         restart: begin anew; what is there moves aside.
         force: go on with other settings than the run was begun with.
-        importance_samples: samples of noise for each test datum, in the evaluation at the end.
         gradient_snr: after each epoch, note the signal to noise of the gradient of each part of the model, for the report.
     """
 
     out: str | None = None
     restart: bool = False
     force: bool = False
-    importance_samples: int = 200
     gradient_snr: bool = False
 
     def __post_init__(self) -> None:
-        if self.importance_samples < 1:
-            raise BadInputError(f"importance_samples is {self.importance_samples}: give at least 1")
         if self.out is not None and (not self.out or "\0" in self.out):
             raise BadInputError(f"out is {self.out!r}: give the path of a directory")
+
+
+def groups(name: str) -> list[Any]:
+    """The dataclasses whose fields are the flags of a model."""
+    entry = MODELS[name]
+    on_data = [DataOptions, Evaluating] if entry.on_data else []
+    return [Outcome, *on_data, *([EnvironmentOptions] if entry.environment else []), entry.load()[1], Training]
 
 
 def run(name: str, words: Sequence[str]) -> None:
@@ -59,29 +61,26 @@ def run(name: str, words: Sequence[str]) -> None:
         name: as `MODELS` has it.
         words: the flags.
     """
-    kind, config = MODELS[name].load()
-    parser = Parser(f"reparam train {name}", f"Train a {MODELS[name].summary}.")
+    entry = MODELS[name]
+    kind, config = entry.load()
+    parser = Parser(f"reparam train {name}", f"Train a {entry.summary}.")
     parser.add_config()
-    for group in (Outcome, DataOptions, config, Training):
+    for group in groups(name):
         parser.add_fields(group)
-    parser.set_defaults(dict(MODELS[name].defaults))
+    parser.set_defaults(dict(entry.defaults))
     settings = parser.read(words)
-    outcome, options, model_config, training = (_take(group, settings) for group in (Outcome, DataOptions, config, Training))
+    outcome, model_config, training = (_take(group, settings) for group in (Outcome, config, Training))
     first = os.environ.get("RANK", "0") == "0"  # the process that prints and writes, of several
-    options = _of_density(options, model_config, MODELS[name].defaults)
     directory = Path(outcome.out or f"runs/{name}")
-    rule = _rule(directory, outcome)
-    data, splits = options.load(rule)
+    work = _work(entry, settings, model_config, directory, outcome)
     if first:
-        steps = training.passes * max(1, len(splits.train) // training.batch_size)
-        about = "" if data.source == "none" else f"{data.name}: {_parts(splits)}; "
-        print(f"{about}{data.scaling}; {steps} step{'s' * (steps > 1)} an epoch", flush=True)
+        print(work.about(training), flush=True)
     with torch.random.fork_rng(devices=[]):  # the caller's generator is not ours to move
         torch.manual_seed(training.seed)
-        model = kind.for_data(model_config, splits.train)
+        model = work.model(kind, model_config)
     if first and hasattr(model, "plan"):
         print(model.plan(), flush=True)
-    remembered = record(name, model, training, options, data, splits, rule)
+    remembered = work.record(name, model, training)
     if outcome.force and not outcome.restart:
         _check_weights_fit(directory, model)
     settings = {"force": outcome.force, "restart": outcome.restart, "defaults": defaults_of(name)}
@@ -89,12 +88,28 @@ def run(name: str, words: Sequence[str]) -> None:
         if made.aside:
             print(f"The run that was here is now {made.aside}", flush=True)
         meter = GradientMeter(model) if outcome.gradient_snr else None
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), work.batches(model, training) as (train, validation):
             torch.manual_seed(stream_seed(training.seed, "torch", int(os.environ.get("RANK", "0"))))  # what dropout draws from
-            result = fit(model, model.inputs(splits.train), model.inputs(splits.validation), training, made, meter=meter)
+            result = fit(model, train, validation, training, made, meter=meter)
         leave()  # all together: none waits while the first one concludes
         if first:
-            _conclude(made, result, splits, outcome, training)
+            _conclude(made, result, work, training)
+
+
+def _work(entry: Entry, settings: Any, config: Any, directory: Path, outcome: Outcome) -> Work:
+    """What to train on: data where they are named, or else the environment, of a model that can have either.
+
+    Raises:
+        BadInputError: for both, or what cannot be used.
+    """
+    if entry.environment is not None:
+        environment: EnvironmentOptions = _take(EnvironmentOptions, settings)
+        if not entry.on_data or settings["data"] == "none":
+            return InEnvironment(environment)
+        if environment.environment != entry.environment:
+            raise BadInputError(f"data are {settings['data']!r}, and environment is {environment.environment!r}: leave one out")
+    options = _of_density(_take(DataOptions, settings), config, entry.defaults)
+    return OnData(options, _take(Evaluating, settings), directory, restart=outcome.restart)
 
 
 def _of_density(options: DataOptions, config: Any, defaults: Mapping[str, Any]) -> DataOptions:
@@ -112,16 +127,6 @@ def _of_density(options: DataOptions, config: Any, defaults: Mapping[str, Any]) 
     return replace(options, data="none")
 
 
-def _rule(directory: Path, outcome: Outcome) -> int:
-    """By which rule rows are drawn: that of the run that is there, if it goes on."""
-    if outcome.restart or not (directory / "run.json").exists():
-        return RULE
-    try:
-        return rule_of(Run.open(directory))
-    except ArtefactError:  # whoever goes on with it will say
-        return RULE
-
-
 def _check_weights_fit(directory: Path, model: Any) -> None:
     """Before a run that is there gets the record of other settings: what they cannot go on from is refused."""
     if not (directory / "run.json").exists() or not (there := Run.open(directory)).checkpoints():
@@ -136,21 +141,7 @@ def _take(kind: Any, settings: Any) -> Any:
     return kind(**{field.name: settings[field.name] for field in fields(kind)})
 
 
-def _parts(splits: Splits) -> str:
-    parts = {"for training": splits.train, "for validation": splits.validation, "for the test": splits.test}
-    # Rows that serve more than once are counted once.
-    own = {use: part for use, part in parts.items() if part is splits.train or not _same_rows(part, splits.train)}
-    more = [use for use in parts if use not in own]
-    words = [f"{len(part)} {use}" for use, part in own.items()]
-    words[0] += "".join(f" and {use}" for use in more)
-    return ", ".join(words)
-
-
-def _same_rows(a: Data, b: Data) -> bool:
-    return a.rows is not None and b.rows is not None and a.rows.equal(b.rows)
-
-
-def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, training: Training) -> None:
+def _conclude(made: Run, result: Result, work: Work, training: Training) -> None:
     """Evaluate the best weights, write the report, and say where things are and how to go on."""
     from reparam.report import write
 
@@ -170,12 +161,9 @@ def _conclude(made: Run, result: Result, splits: Splits, outcome: Outcome, train
     if result.status == "already finished" and page.exists() and page.stat().st_mtime >= last.stat().st_mtime:
         print(f"Report: {page}")
         return
-    of = "the training rows" if _same_rows(splits.test, splits.train) else "the test set"
-    print(f"Looking at {of}, and writing the report…", flush=True)
-    source = source_of("fresh", training.seed, device)
-    inputs = each(lambda tensor: tensor.to(device), model.inputs(splits.test))
-    found = model.evaluate(inputs, k=outcome.importance_samples, source=source)
-    print("\n".join([f"On {of}, {found.rows} data, nats per datum:", *found.lines()]), flush=True)
+    print(f"Looking at {work.looked_at}, and writing the report…", flush=True)
+    heading, found = work.evaluate(model, training.seed)
+    print("\n".join([heading, *found.lines()]), flush=True)
     print(f"Report: {write(made, evaluation=found)}")
     able = [name for name, method in _COMMANDS.items() if hasattr(model, method)]
     if made.record["data"]["source"] == "none" and "encode" in able:

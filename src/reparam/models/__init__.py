@@ -22,6 +22,8 @@ class Entry:
         expected: what that comes to.
         seconds: how long that takes on two cores.
         defaults: of the settings of training and data, where the model's are not the general ones.
+        environment: the one that it acts in unless told otherwise; None for a model that does not act.
+        on_data: whether it can be trained on data.
     """
 
     home: str
@@ -30,6 +32,8 @@ class Entry:
     expected: str
     seconds: int
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    environment: str | None = None
+    on_data: bool = True
 
     def load(self) -> tuple[Any, Any]:
         """The model's class and its `Config`."""
@@ -106,6 +110,34 @@ MODELS = {
             "clip": 10.0,
             "patience": 0,
         },
+    ),
+    "sac": Entry(
+        home="reparam.models.sac:SAC",
+        summary="soft actor-critic: a policy over continuous actions, by pathwise gradients through learned critics",
+        data="Pendulum-v1",
+        expected="return at least -175",
+        seconds=120,
+        defaults={"epochs": 20, "batch_size": 256, "learning_rate": 1e-3, "patience": 0},
+        environment="Pendulum-v1",
+        on_data=False,
+    ),
+    "reinforce": Entry(
+        home="reparam.models.reinforce:Reinforce",
+        summary="policy gradient, REINFORCE or PPO: a policy over choices or continuous actions, by the score function",
+        data="CartPole-v1",
+        expected="return at least 475",
+        seconds=60,
+        defaults={
+            "environment": "CartPole-v1",
+            "copies": 8,
+            "epochs": 20,
+            "epoch_steps": 5120,
+            "batch_size": 256,
+            "learning_rate": 1e-3,
+            "patience": 0,
+        },
+        environment="CartPole-v1",
+        on_data=False,
     ),
 }
 

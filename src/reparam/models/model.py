@@ -18,7 +18,10 @@ __all__ = ["Evaluation", "Model", "refuse_tables", "want_sequences"]
 class Evaluation(Protocol):
     """What a model is worth on a data set: a dataclass, whose fields are what a program reads."""
 
-    rows: int
+    @property
+    def rows(self) -> int:
+        """How many data, or episodes."""
+        ...
 
     def lines(self) -> list[str]:
         """For people, at a terminal."""

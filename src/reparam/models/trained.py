@@ -11,11 +11,26 @@ import torch
 
 from reparam.data import Data, DataWarning, Splits, load, split
 from reparam.data.split import RULE
+from reparam.environments.options import EnvironmentOptions
 from reparam.errors import ArtefactError, BadInputError
 from reparam.models import MODELS
 from reparam.training import Run, Training
 
-__all__ = ["DataOptions", "data_of", "defaults_of", "kind_of", "model_of", "record", "rule_of"]
+__all__ = [
+    "ENVIRONMENT",
+    "DataOptions",
+    "data_of",
+    "defaults_of",
+    "environment_of",
+    "kind_of",
+    "model_of",
+    "record",
+    "record_in_environment",
+    "rule_of",
+]
+
+#: The source of data of a run that has an environment in their place.
+ENVIRONMENT = "environment"
 
 
 @dataclass(frozen=True)
@@ -123,10 +138,62 @@ def record(
     }
 
 
+def record_in_environment(name: str, model: Any, training: Training, options: EnvironmentOptions) -> dict[str, Any]:
+    """What the directory of a run in an environment remembers.
+
+    Args:
+        name: of the model, as `MODELS` has it.
+        model: it; its `config` has every choice made.
+        training: the settings of training.
+        options: the environment.
+    """
+    spaces = model.spaces
+    return {
+        "model": {"name": name, "config": asdict(model.config)},
+        "training": asdict(training),
+        "data": {
+            "source": ENVIRONMENT,
+            "name": options.environment,
+            "environment": options.environment,
+            "shape": list(spaces.observation),
+            "values": spaces.values,
+            "levels": spaces.levels,
+            "spaces": spaces.facts(),
+            "options": {key: value for key, value in asdict(options).items() if key != "environment"},
+        },
+    }
+
+
+def environment_of(run: Run, named: str | None = None) -> EnvironmentOptions | None:
+    """The environment that a run was trained in; None of a run on data.
+
+    Args:
+        run: it.
+        named: another environment; or that of the run, where it is the user's own: only naming it again imports it.
+
+    Raises:
+        ArtefactError: when the record does not say.
+        BadInputError: when it is the user's own, and not named.
+    """
+    recorded = run.record.get("data")
+    if not isinstance(recorded, dict) or recorded.get("source") != ENVIRONMENT:
+        return None
+    try:
+        options = EnvironmentOptions(environment=named or recorded["environment"], **recorded["options"])
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f"{run.path / 'run.json'} does not say what environment it is of: {error}") from error
+    if named is None and ":" in options.environment:
+        raise BadInputError(
+            f"{run.path} was trained in an environment of your own: name it again, --environment {options.environment}, since "
+            "nothing that a file names is imported"
+        )
+    return options
+
+
 def defaults_of(name: str) -> dict[str, Any]:
     """A record of the defaults of all settings, for runs that were made before there was one of them."""
     _, config = MODELS[name].load()
-    options = {key: value for key, value in asdict(DataOptions()).items() if key != "data"}
+    options = {key: value for key, value in asdict(DataOptions()).items() if key != "data"} | asdict(EnvironmentOptions())
     data = {"options": options, "split_rule": 1}
     return {"model": {"config": asdict(config())}, "training": asdict(Training()), "data": data}
 
@@ -183,6 +250,8 @@ def data_of(run: Run) -> Splits:
     """
     try:
         recorded = run.record["data"]
+        if recorded["source"] == ENVIRONMENT:
+            raise BadInputError(f"{run.path} was trained in {recorded['name']}, not on data: evaluate and sample let it act there")
         options = DataOptions(data=recorded["source"], **recorded["options"])
         digest = recorded["digest"]
     except (KeyError, TypeError) as error:

@@ -14,14 +14,16 @@ __all__ = ["Progress", "describe", "flags"]
 
 def describe(row: dict[str, Any], epochs: int, monitor: Monitor = ELBO) -> str:
     """One epoch in a line: `epoch 3/100  elbo -101.2  kl 12.3 …  validation elbo -102.0`, in nats per datum."""
-    parts = [name.removeprefix("train/") for name in row if name.startswith("train/")]
+    parts = [name.removeprefix("train/") for name, value in row.items() if name.startswith("train/") and not math.isnan(value)]
     shown = [f"{name} {rounded(row[f'train/{name}'])}" for name in sorted(parts, key=lambda name: name != monitor.part)]
     last = f"validation {monitor.part} {rounded(row[f'validation/{monitor.part}'])}"
     return "  ".join([f"epoch {row['epoch']}/{epochs}", *shown, last])
 
 
 def rounded(value: float) -> str:
-    """Two decimals, or of what is small three digits."""
+    """Two decimals, or of what is small three digits; none of large whole numbers."""
+    if abs(value) >= 100 and value.is_integer():
+        return f"{value:.0f}"
     return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 

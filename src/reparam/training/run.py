@@ -28,6 +28,7 @@ __all__ = ["Run"]
 # it covers the names of their labels and their codec too.
 FREE = frozenset(
     [f"training.{name}" for name in ("epochs", "patience", "checkpoint_every", "keep", "device", "threads")]
+    + [f"data.options.{name}" for name in ("workers", "test_episodes")]  # of an environment
     + ["data.source", "data.name", "data.classes", "data.columns", "data.responses"]
 )
 NOT_COMPARED = ("format", "versions", "data.codec")
