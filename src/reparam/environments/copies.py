@@ -105,7 +105,7 @@ class Copies:
         self._episode = [-1] * count
         self._over = [True] * count
         self._digest = [0] * count
-        self._actions: list[list[Tensor]] = [[] for _ in range(count)]
+        self._actions: list[list[np.ndarray]] = [[] for _ in range(count)]
 
     @property
     def arrival(self) -> Arrival:
@@ -134,6 +134,7 @@ class Copies:
             raise BadInputError(f"{self.title} was closed: make Copies anew")
         if action.shape[:1] != (self.count,):
             raise BadInputError(f"an agent gave {tuple(action.shape)} for actions of {self.count} copies: a row for each is wanted")
+        action = action.detach().cpu()
         done = self.spaces.to_environment(action)
         calls: list[tuple[str, tuple[Any, ...]] | None] = []
         for copy in range(self.count):
@@ -143,7 +144,7 @@ class Copies:
                 calls.append(None)
             else:
                 calls.append(("begin", (self._episode[copy] + 1, stream_seed(self.seed, self.stream, self._number(copy, 1)))))
-        return self._took(calls, self._seats.each(calls), action.detach().cpu())
+        return self._took(calls, self._seats.each(calls), action)
 
     def _number(self, copy: int, ahead: int = 0) -> int:
         return copy + (self._episode[copy] + ahead) * self.count
@@ -152,7 +153,7 @@ class Copies:
         observation = np.zeros((self.count, *self.spaces.observation), dtype=self._dtype)
         reward = np.zeros(self.count, dtype=np.float32)
         first, terminated, truncated = np.zeros((3, self.count), dtype=np.bool_)
-        led = action.to(_dtype(self.spaces), copy=True)
+        led = action.numpy().astype(np.float32 if self.spaces.kind == "continuous" else np.int64)
         for copy, (call, seen) in enumerate(zip(calls, answers, strict=True)):
             if call is None:
                 if self._arrival is not None:
@@ -171,7 +172,7 @@ class Copies:
         shown = torch.from_numpy(observation)
         self._arrival = Arrival(
             shown if self._dtype is np.float32 else shown.float(),
-            led,
+            torch.from_numpy(led),
             torch.from_numpy(reward),
             torch.from_numpy(first),
             torch.from_numpy(terminated),
@@ -205,7 +206,7 @@ class Copies:
         if self._arrival is None:
             return facts, {}
         rows = [action for actions in kept for action in actions]
-        did = torch.stack(rows) if rows else self._arrival.action[:0]
+        did = torch.from_numpy(np.stack(rows)) if rows else self._arrival.action[:0]
         return facts, {"actions": did, **self._arrival._asdict()}
 
     def restore(self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -228,14 +229,14 @@ class Copies:
             return
         self._arrival = Arrival(**{name: tensors[name].clone() for name in Arrival._fields})
         for copy, actions in enumerate(tensors["actions"].split(list(facts["steps"]))):
-            self._actions[copy] = list(actions.clone())
+            self._actions[copy] = list(actions.numpy().copy())
         self._again()
 
     def _again(self) -> None:
         calls: list[tuple[str, tuple[Any, ...]] | None] = []
         for copy, actions in enumerate(self._actions):
             seed = stream_seed(self.seed, self.stream, self._number(copy))
-            done = list(self.spaces.to_environment(torch.stack(actions))) if actions else []
+            done = list(self.spaces.to_environment(torch.from_numpy(np.stack(actions)))) if actions else []
             calls.append(None if self._over[copy] else ("again", (self._episode[copy], seed, done)))
         answers = self._seats.each(calls)
         odd = [copy for copy, seen in enumerate(answers) if seen is not None and seen.digest != self._digest[copy]]
@@ -246,8 +247,8 @@ class Copies:
         first = odd[0]
         warnings.warn(
             f"{self.title} does not repeat: after the same seed and the same {len(self._actions[first])} actions, episode "
-            f"{self._episode[first]} of copy {first} shows something else than before. {len(odd)} of {self.count} copies begin a new "
-            "episode, and the run is not the one that never stopped: let all that is random in it come from the seed of reset",
+            f"{self._episode[first]} of copy {first} shows something else than before. {len(odd)} of {self.count} copies begin a "
+            "new episode, and the run is not the one that never stopped: let all that is random in it come from the seed of reset",
             EnvironmentWarning,
             stacklevel=3,
         )

@@ -101,12 +101,12 @@ class Memory:
         """
         self._refuse(2, "a step")
         oldest, n = self._time - len(self), len(self) - 1
-        first = self._kept["first"].view(-1)
+        first = self._rows["first"].reshape(-1)
         befores, afters, found = [], [], 0
         for _ in range(1000):
-            # A place drawn uniformly, and again until it is no restart: the steps are one or more in three, wherever they are.
-            drawn = torch.randint(n * self.count, (size - found + size // 16 + 1,), generator=generator)
-            time, copy = oldest + torch.div(drawn, self.count, rounding_mode="floor"), drawn % self.count
+            # A place drawn uniformly, and again until it is no restart: of three in a row, one or more are steps.
+            drawn = torch.randint(n * self.count, (size - found + size // 16 + 1,), generator=generator).numpy()
+            time, copy = oldest + drawn // self.count, drawn % self.count
             after = (time + 1) % self._times * self.count + copy
             step = ~first[after]
             befores.append((time % self._times * self.count + copy)[step][: size - found])
@@ -116,13 +116,13 @@ class Memory:
                 break
         else:
             raise BadInputError("the memory holds restarts of episodes and no step: remember more of them")
-        before, after = torch.cat(befores), torch.cat(afters)
+        before, after = np.concatenate(befores), np.concatenate(afters)
         return (
-            self._flat("observation", before),
-            self._flat("action", after),
-            self._flat("reward", after),
-            self._flat("observation", after),
-            self._flat("terminated", after),
+            self._at("observation", before),
+            self._at("action", after),
+            self._at("reward", after),
+            self._at("observation", after),
+            self._at("terminated", after),
         )
 
     def sequences(self, size: int, length: int, generator: torch.Generator | None = None) -> tuple[Tensor, ...]:
@@ -136,10 +136,10 @@ class Memory:
         """
         self._refuse(length, f"a sequence of {length} arrivals")
         oldest, starts = self._time - len(self), len(self) - length + 1
-        drawn = torch.randint(starts * self.count, (size, 1), generator=generator)
-        time = oldest + torch.div(drawn, self.count, rounding_mode="floor") + torch.arange(length)
+        drawn = torch.randint(starts * self.count, (size, 1), generator=generator).numpy()
+        time = oldest + drawn // self.count + np.arange(length)
         index = time % self._times * self.count + drawn % self.count
-        parts = [self._flat(name, index) for name in ("observation", "action", "reward", "first", "terminated")]
+        parts = [self._at(name, index) for name in ("observation", "action", "reward", "first", "terminated")]
         return (*parts, torch.ones(size, length, dtype=torch.bool))
 
     def last(self, length: int) -> Arrival:
@@ -149,8 +149,9 @@ class Memory:
             BadInputError: when fewer are held.
         """
         self._refuse(length, f"a rollout of {length} arrivals")
-        index = torch.arange(self._time - length, self._time) % self._times
-        return Arrival(*(_plain(name, kept[index]) for name, kept in self._kept.items()))
+        time = np.arange(self._time - length, self._time)[:, None]
+        index = time % self._times * self.count + np.arange(self.count)
+        return Arrival(*(self._at(name, index) for name in self._rows))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """What `restore` needs: numbers as JSON, and the filled part of the ring, which is no copy: it changes with the memory."""
@@ -179,10 +180,10 @@ class Memory:
             kept[:filled] = tensors[name]
         self.steps, self._time = facts["steps"], facts["time"]
 
-    def _flat(self, name: str, index: Tensor) -> Tensor:
-        kept = self._kept[name]
-        rows = kept.view(self._times * self.count, *kept.shape[2:])[index]
-        return _plain(name, rows)
+    def _at(self, name: str, index: np.ndarray) -> Tensor:
+        rows = self._rows[name]
+        found = torch.from_numpy(rows.reshape(-1, *rows.shape[2:]).take(index, axis=0))
+        return found.float() if name == "observation" else found
 
     def _refuse(self, length: int, what: str) -> None:
         if len(self) < length:
@@ -190,7 +191,3 @@ class Memory:
                 f"{what} was asked for, and the memory holds {len(self)} arrivals of each copy, of at most {self._times}: "
                 + ("remember more of them first" if length <= self._times else "give it more room")
             )
-
-
-def _plain(name: str, rows: Tensor) -> Tensor:
-    return rows.float() if name == "observation" else rows

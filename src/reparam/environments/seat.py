@@ -67,7 +67,10 @@ class Seat:
     def begin(self, episode: int, seed: int) -> Seen:
         """Start the episode of that number from that seed."""
         self._episode, self._step, self._digest = episode, 0, 0
-        came = self._asked("reset", lambda: self.environment.reset(seed=seed))
+        try:
+            came = self.environment.reset(seed=seed)
+        except Exception as error:  # whatever the environment does
+            raise self._failed("reset", error) from error
         if not (isinstance(came, tuple) and len(came) == 2):
             raise self._wrong(
                 "reset", f"returned {_kind(came)}; an observation and a dict of information are wanted, as gymnasium has it"
@@ -77,7 +80,10 @@ class Seat:
     def step(self, action: np.ndarray) -> Seen:
         """Do an action, in the environment's units."""
         self._step += 1
-        came = self._asked("step", lambda: self.environment.step(action))
+        try:
+            came = self.environment.step(action)
+        except Exception as error:  # whatever the environment does
+            raise self._failed("step", error) from error
         if not (isinstance(came, tuple) and len(came) == 5):
             old = ": the old interface of gym, which gymnasium replaced" if isinstance(came, tuple) and len(came) == 4 else ""
             raise self._wrong(
@@ -85,8 +91,7 @@ class Seat:
                 f"returned {_kind(came)}{old}; observation, reward, terminated, truncated and a dict of information are wanted",
             )
         observation, reward, terminated, truncated, _ = came
-        if type(reward) is not float:
-            reward = self._number(reward)
+        reward = float(reward) if isinstance(reward, float) else self._number(reward)
         if not -_LARGEST <= reward <= _LARGEST:
             raise self._wrong("step", f"gave a reward of {reward}: it must be finite")
         for name, said in (("terminated", terminated), ("truncated", truncated)):
@@ -105,7 +110,10 @@ class Seat:
 
     def frame(self) -> np.ndarray:
         """A picture of now, height x width x 3."""
-        frame = np.asarray(self._asked("render", self.environment.render))
+        try:
+            frame = np.asarray(self.environment.render())
+        except Exception as error:  # whatever the environment does
+            raise self._failed("render", error) from error
         if frame.ndim != 3 or frame.shape[2] != 3:
             raise self._wrong("render", f"gave a picture of shape {frame.shape}; height x width x 3 is wanted")
         return frame
@@ -114,13 +122,10 @@ class Seat:
         """Let the environment give back what it holds."""
         self.environment.close()
 
-    def _asked(self, what: str, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except UserError:
-            raise
-        except Exception as error:  # whatever the environment does
-            raise self._wrong(what, f"failed with {type(error).__name__}: {' '.join(str(error).split())}") from error
+    def _failed(self, what: str, error: Exception) -> Exception:
+        if isinstance(error, UserError):
+            return error
+        return self._wrong(what, f"failed with {type(error).__name__}: {' '.join(str(error).split())}")
 
     def _seen(self, what: str, observation: Any, reward: float, terminated: bool, truncated: bool) -> Seen:
         shown = self._checked(what, observation)
@@ -139,9 +144,12 @@ class Seat:
         if self._nested is None and given.dtype != self._dtype and not np.can_cast(given.dtype, self._dtype, "same_kind"):
             raise self._wrong(what, f"gave an observation of {given.dtype}; its observation_space says {self._dtype}")
         if self._real:
-            with np.errstate(over="ignore"):
-                shown = np.ascontiguousarray(given, dtype=np.float32)
-            if not np.isfinite(shown).all():
+            if given.dtype == np.float32:
+                shown = np.ascontiguousarray(given)
+            else:
+                with np.errstate(over="ignore"):
+                    shown = np.ascontiguousarray(given, dtype=np.float32)
+            if np.count_nonzero(np.isfinite(shown)) != shown.size:
                 where = tuple(int(i) for i in np.argwhere(~np.isfinite(shown))[0])
                 raise self._wrong(what, f"gave an observation with {given[where]} at {where}: all of it must be finite")
             return shown

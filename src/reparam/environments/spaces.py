@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal, Self, cast
 
 import numpy as np
@@ -102,29 +103,37 @@ class Spaces:
                 f"an agent gave actions of shape {given.shape}; this environment takes rows of shape {self.action}: "
                 "look at what the agent's act returns"
             )
+        low, half, high = self._units
         if self.kind == "continuous":
-            if not np.isfinite(given).all():
+            wide = given.astype(np.float64)
+            if np.count_nonzero(np.isfinite(wide)) != wide.size:
                 raise BadInputError("an agent gave actions that are not finite: look at what its act returns, and at its weights")
-            low, high = np.array(self.low), np.array(self.high)
-            inside: np.ndarray = np.clip(low + (given.astype(np.float64) + 1.0) * (0.5 * (high - low)), low, high)
+            inside: np.ndarray = np.minimum(np.maximum(low + (wide + 1.0) * half, low), high)
             return inside.astype(np.float32)
-        many = np.array(self.choices, dtype=np.int64).reshape(self.action)
-        if given.dtype.kind not in "iu" or not ((given >= 0) & (given < many)).all():
+        if given.dtype.kind not in "iu" or not ((given >= 0) & (given <= high - low)).all():
             raise BadInputError(
                 f"an agent gave actions of {action.dtype}, from {given.min():g} to {given.max():g}; this environment takes "
                 f"integers below {' x '.join(map(str, self.choices))}: look at what the agent's act returns"
             )
-        start = np.array(self.low or (0,) * len(self.choices), dtype=np.int64).reshape(self.action)
-        return (given + start).astype(np.int64)
+        chosen: np.ndarray = (given + low).astype(np.int64)
+        return chosen
 
     def from_environment(self, action: np.ndarray) -> Tensor:
         """Actions in the agent's units, of actions in the environment's: the way back, for what lies within the bounds."""
-        given = np.asarray(action)
+        low, half, _ = self._units
+        if self.kind == "continuous":
+            return torch.from_numpy(((np.asarray(action, dtype=np.float64) - low) / half - 1.0).astype(np.float32))
+        return torch.from_numpy(np.asarray(np.asarray(action).astype(np.int64) - low))
+
+    @cached_property
+    def _units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The least action, half of the range, and the greatest action, in the environment's units."""
         if self.kind == "continuous":
             low, high = np.array(self.low), np.array(self.high)
-            return torch.from_numpy((2.0 * (given.astype(np.float64) - low) / (high - low) - 1.0).astype(np.float32))
-        start = np.array(self.low or (0,) * len(self.choices), dtype=np.int64).reshape(self.action)
-        return torch.from_numpy(np.asarray(given.astype(np.int64) - start))
+            return low, 0.5 * (high - low), high
+        low = np.array(self.low or (0,) * len(self.choices), dtype=np.int64).reshape(self.action)
+        many = np.array(self.choices, dtype=np.int64).reshape(self.action)
+        return low, (many - 1) // 2, low + many - 1
 
     def facts(self) -> dict[str, Any]:
         """The fields as JSON holds them: lists for tuples."""
