@@ -6,7 +6,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,10 @@ from reparam.data.check import check_room
 from reparam.data.dataset import Array, Part
 from reparam.errors import BadInputError
 
-__all__ = ["read_npy", "read_npz"]
+__all__ = ["LABELS", "read_arrays", "read_npy", "read_npz"]
 
 _DATA = ("x", "data", "images", "samples")
-_LABELS = ("y", "labels", "label", "targets", "target")
+LABELS = ("y", "labels", "label", "targets", "target")
 _SETS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 _DAMAGED = (ValueError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, struct.error)
 
@@ -84,14 +84,7 @@ def read_npz(
         BadInputError: naming the array; when several arrays could be meant, with a list of them.
     """
     title = repr(str(path))
-    with _reading(title):
-        archive = zipfile.ZipFile(path)
-    with archive:
-        members = {
-            name: _Member(archive, info, f"array {name!r} of {title}")
-            for info in archive.infolist()
-            if (name := info.filename.removesuffix(".npy")) != info.filename
-        }
+    with _members(path) as members:
         if response is not None and len(response) != 1:
             raise BadInputError(f"response is {', '.join(response)}: of {title} name one array, which may have several columns")
         chosen = _choose(members, title, array, label, response[0] if response else None)
@@ -113,6 +106,41 @@ def read_npz(
         }
 
 
+def read_arrays(path: Path, choose: Callable[[Sequence[str], str], Mapping[str, str]]) -> tuple[dict[str, Array], dict[str, str]]:
+    """Arrays of an archive by the part they play.
+
+    Args:
+        path: the archive.
+        choose: from the names of its arrays, and its title, to the name of each part.
+
+    Returns:
+        The arrays, and what messages call them.
+
+    Raises:
+        BadInputError: as `choose`, and for arrays that cannot be read.
+    """
+    title = repr(str(path))
+    with _members(path) as members:
+        if not members:
+            raise BadInputError(f"{title} has no arrays: one of observations is wanted")
+        chosen = {part: members[name] for part, name in choose(list(members), title).items()}
+        check_room(sum(member.header().size for member in chosen.values()), title)
+        return {part: member.read() for part, member in chosen.items()}, {part: member.title for part, member in chosen.items()}
+
+
+@contextmanager
+def _members(path: Path) -> Iterator[dict[str, _Member]]:
+    title = repr(str(path))
+    with _reading(title):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        yield {
+            name: _Member(archive, info, f"array {name!r} of {title}")
+            for info in archive.infolist()
+            if (name := info.filename.removesuffix(".npy")) != info.filename
+        }
+
+
 def _names(reals: Array | None, response: Sequence[str] | None) -> tuple[str, ...] | None:
     if reals is None or not response:
         return None
@@ -131,7 +159,7 @@ def _choose(
             raise BadInputError(f"{title} has no array {name!r}; it has {_listing(members)}")
     by_name = {name.lower(): name for name in members}
     if label is None:
-        label = next((by_name[name] for name in _LABELS if name in by_name and by_name[name] not in (array, response)), None)
+        label = next((by_name[name] for name in LABELS if name in by_name and by_name[name] not in (array, response)), None)
     if array is None:
         rest = [name for name in members if name not in (label, response)]
         named = [by_name[name] for name in _DATA if name in by_name and by_name[name] in rest]

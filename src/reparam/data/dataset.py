@@ -18,7 +18,19 @@ from reparam.data.check import DataWarning, check_room
 from reparam.data.codec import Codec
 from reparam.errors import BadInputError
 
-__all__ = ["LARGEST", "Data", "Part", "Splits", "Values", "assemble", "encode_labels", "from_tensor"]
+__all__ = [
+    "LARGEST",
+    "Data",
+    "Part",
+    "Splits",
+    "Values",
+    "assemble",
+    "channels_first",
+    "check_finite",
+    "describe",
+    "encode_labels",
+    "scaling_of",
+]
 
 Values = Literal["binary", "counts", "real", "tokens", "table"]
 Array = np.ndarray[Any, Any]
@@ -102,7 +114,7 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of shapes and bytes, in hex: of `x`, `y`, `response`, what is `beside`, the source's other sets, and the codec."""
+        """SHA-256 of shapes and bytes, in hex: of `x`, `y`, `response`, what is `beside`, the source's other sets, the codec."""
         digest = hashlib.sha256()
         if self.codec is not None:  # the same codes may stand for other texts
             digest.update(json.dumps(self.codec.facts(), sort_keys=True).encode())
@@ -138,52 +150,6 @@ class Part(NamedTuple):
     responses: tuple[str, ...] | None = None
 
 
-def from_tensor(
-    x: Tensor | Array,
-    y: Tensor | Array | None = None,
-    *,
-    response: Tensor | Array | None = None,
-    name: str = "data",
-    values: Values | None = None,
-    levels: int | None = None,
-) -> Data:
-    """A data set from tensors or arrays, with the checks that files get.
-
-    Args:
-        x: N + (D,) vectors, N + (H, W) or N + (C, H, W) or N + (H, W, C) images, of any real dtype.
-        y: N whole numbers, or in an array N texts.
-        response: N or N x K reals that are to be predicted.
-        name: what reports call it.
-        values: what the numbers are. None decides: only 0 and 1 are binary, whole numbers 0..255 are counts, others are real.
-        levels: the largest possible count. None takes the largest value, or 255 for bytes above 16.
-
-    Raises:
-        BadInputError: for a shape that is none of these, for NaN and infinite values, for values that are not what `values` says.
-
-    Example:
-        >>> import torch
-        >>> from reparam.data import from_tensor
-        >>> data = from_tensor(torch.tensor([[0, 3], [5, 2]]), name="tallies")
-        >>> data.values, data.levels, data.scaling
-        ('counts', 5, 'values are counts 0..5; the encoder sees x / 5')
-    """
-    array, labels, reals = map(_array, (x, y, response))
-    return assemble(
-        {"train": Part(np.asarray(array), labels, "the tensor", response=reals)},
-        name=name,
-        source=name,
-        values=values,
-        levels=levels,
-    )
-
-
-def _array(given: Tensor | Array | None) -> Array | None:
-    if isinstance(given, Tensor):
-        given = given.detach().cpu()
-        return (given.float() if given.dtype in (torch.bfloat16, torch.float16) else given).numpy()
-    return None if given is None else np.asarray(given)
-
-
 def assemble(
     parts: Mapping[str, Part],
     *,
@@ -195,8 +161,8 @@ def assemble(
     """One data set from the part "train" and, where the source has them, "validation" and "test"."""
     xs = {key: _to_float(part) for key, part in parts.items()}
     _check_same_shape(parts, xs)
-    values, levels = _describe(list(parts.values()), list(xs.values()), values, levels)
-    scaling = _scaling(xs["train"], values, levels)
+    values, levels = describe(list(parts.values()), list(xs.values()), values, levels)
+    scaling = scaling_of(xs["train"], values, levels)
     ys, classes = encode_labels(parts)
     responses, names = _responses(parts)
     made: dict[str, Data] = {}
@@ -261,18 +227,32 @@ def _to_float(part: Part) -> Array:
             "with at least one row" + ("; for one number a row, reshape it to N x 1" if x.ndim == 1 and x.size else "")
         )
     check_room(4 * x.size, title)
-    if x.ndim == 3:
-        x = x[:, None]
-    elif x.ndim == 4 and x.shape[3] < x.shape[1]:  # of the two places for channels, the shorter axis
-        x = np.moveaxis(x, 3, 1)
     with np.errstate(over="ignore"):
-        made = np.array(x, dtype=np.float32, order="C")  # a copy: nobody else's writes reach the data set
-    if not np.isfinite(made.sum(dtype=np.float64)):
-        # NaN, infinities, and what is too large for float32: none of them compares as smaller.
-        bad = np.argwhere(~(np.abs(np.asarray(part.x, dtype=np.float64)) <= LARGEST))
-        index = tuple(int(i) for i in bad[0])
-        raise BadInputError(f"{title} holds {part.x[index]} at index {index} ({len(bad)} such): finite float32 numbers are wanted")
+        made = np.array(channels_first(x), dtype=np.float32, order="C")  # a copy: nobody else's writes reach the data set
+    check_finite(made, part.x, title)
     return made
+
+
+def channels_first(x: Array) -> Array:
+    """Pictures with an axis for channels, before the others: of the two places for it, the shorter axis; vectors as they are."""
+    if x.ndim == 3:
+        return x[:, None]
+    return np.moveaxis(x, 3, 1) if x.ndim == 4 and x.shape[3] < x.shape[1] else x
+
+
+def check_finite(made: Array, given: Array, title: str, at: tuple[int, ...] = (), start: int = 0) -> None:
+    """Refuse what is not finite as float32, naming where it was given: behind the indices `at`, from `start` on.
+
+    Raises:
+        BadInputError: naming the array, the index and the value.
+    """
+    if np.isfinite(made.sum(dtype=np.float64)):
+        return
+    # NaN, infinities, and what is too large for float32: none of them compares as smaller.
+    bad = np.argwhere(~(np.abs(np.asarray(given, dtype=np.float64)) <= LARGEST))
+    place = tuple(int(i) for i in bad[0])
+    index = (*at, start + place[0], *place[1:])
+    raise BadInputError(f"{title} holds {given[place]} at index {index} ({len(bad)} such): finite float32 numbers are wanted")
 
 
 def _check_same_shape(parts: Mapping[str, Part], xs: Mapping[str, Array]) -> None:
@@ -282,7 +262,7 @@ def _check_same_shape(parts: Mapping[str, Part], xs: Mapping[str, Array]) -> Non
             raise BadInputError(f"{parts[key].title} has rows of shape {x.shape[1:]}, {parts['train'].title} of shape {wanted}")
 
 
-def _describe(parts: Sequence[Part], xs: Sequence[Array], values: Values | None, levels: int | None) -> tuple[Values, int | None]:
+def describe(parts: Sequence[Part], xs: Sequence[Array], values: Values | None, levels: int | None) -> tuple[Values, int | None]:
     """What the numbers are, as asked for or as found; checked."""
     low, high = min(float(x.min()) for x in xs), max(float(x.max()) for x in xs)
     if low == high and len(xs[0]) > 1:
@@ -305,7 +285,8 @@ def _describe(parts: Sequence[Part], xs: Sequence[Array], values: Values | None,
     return values, levels
 
 
-def _scaling(x: Array, values: Values, levels: int | None) -> str:
+def scaling_of(x: Array, values: Values, levels: int | None) -> str:
+    """One sentence on numbers, for people."""
     noun = "pixels" if x.ndim == 4 else "values"
     if values == "binary":
         return f"{noun} are 0 or 1"

@@ -21,6 +21,8 @@ from reparam.data.images import OnError, read_image_folder
 from reparam.data.mixed import as_table, read_table
 from reparam.data.parquet import read_parquet
 from reparam.data.recordings import has_wav, read_audio_folder
+from reparam.data.roles import read_sequences
+from reparam.data.sequences import Actions, Layout, check_options
 from reparam.data.table import TableCodec
 from reparam.data.text import TextCodec, read_text
 from reparam.errors import BadInputError
@@ -47,8 +49,21 @@ def load(
     text: Mapping[str, Any] = NONE,
     sound: Mapping[str, Any] = NONE,
     codec: Codec | None = None,
+    layout: Layout = "auto",
+    window: int | None = None,
+    actions: Actions = "taken",
 ) -> Data:
     """Read a data set and check it.
+
+    With layout="sequence" an `.npz` holds N sequences of T steps: the array `observation` (or observations, obs, x, data, images,
+    samples), N x T x D vectors, N x T x H x W, N x T x C x H x W or N x T x H x W x C pictures; and, where there are any, `action`,
+    N x T x A reals or integers, N x T or N x T x K, that count choices from 0; `reward`, `terminated` (terminals, done) and
+    `truncated` (timeouts), N x T; `first`, N x T, where another episode begins in a row; `length`, N, or `mask`, N x T: how many of
+    the observations are there; and labels, N. All of `action`, `reward` and the ends may be one shorter in time: then they lie
+    between the observations. With one axis less it is one long recording, cut where an episode ends or, by `episode` or `first`,
+    another one begins; where an action was taken at its last observation too, `next_observation` holds the one that it led to. A
+    table is such a recording, too: its rows are times, columns of these names, or action_0, action_1, ..., come beside the
+    observations, and actions that are whole numbers from 0 count choices.
 
     Args:
         spec: "digits" (8 x 8 handwritten digits), "moons", "breast_cancer", "diabetes", "iris" or "eight_schools", which are at
@@ -64,6 +79,11 @@ def load(
         text: options of [`read_text`][reparam.data.text.read_text], for a `.txt`.
         sound: options of [`read_audio_folder`][reparam.data.recordings.read_audio_folder], for a folder of recordings.
         codec: of texts, sounds or tables that were read before, to read these in the same way.
+        layout: "sequence" reads a `.npz`, `.npy`, `.csv` or `.parquet` file as sequences; "auto" as rows.
+        window: of sequences, cut them into windows of so many steps; the last of each may be shorter, with a mask that says so.
+        actions: of sequences, what action t of a file means, where there are as many as observations: "taken", it was taken at
+            observation t, and the reward and the end of the same place follow, as gymnasium, minari and D4RL record; "led", it led
+            to observation t, with the reward and the end found there.
 
     Raises:
         BadInputError: when there is nothing there, or what is there is no finite, complete data set; the message names the file
@@ -79,6 +99,11 @@ def load(
     """
     if not str(spec):
         raise BadInputError(f"data is '': give a path, or one of {', '.join(map(repr, _OFFERED))}")
+    check_options(layout, window, actions)
+    if layout == "sequence":
+        given = {"response": response, "categorical": categorical, "gaps": None if gaps == "fail" else gaps, **text, **sound}
+        _refuse_options(f"{str(spec)!r} as sequences", **given)
+        return _load_sequences(spec, array, label, window, actions)
     if gaps not in get_args(Gaps):
         raise BadInputError(f"gaps is {gaps!r}: give fail or keep")
     if gaps == "keep" or isinstance(codec, TableCodec):
@@ -107,6 +132,22 @@ def load(
     except OSError as error:
         raise BadInputError(f"{title} cannot be read: {error.strerror or error}") from error
     raise BadInputError(f"{title} is neither a file nor a folder")
+
+
+def _load_sequences(spec: str | Path, array: str | None, label: str | None, window: int | None, actions: Actions) -> Data:
+    """Sequences from a file."""
+    path, mode = (None, 0) if isinstance(spec, str) and spec in BUNDLED else _find(spec)
+    if path is None or not stat.S_ISREG(mode) or path.suffix.lower() == ".txt":
+        raise BadInputError(
+            f"{str(spec)!r} has no sequences of observations, as layout='sequence' (--layout sequence) and models of sequences "
+            "want: give a .npz, .npy, .csv or .parquet file"
+        )
+    try:
+        if (suffix := _kind(path)) != ".npz":
+            _refuse_options(f"{str(path)!r} as sequences", array=array, label=label)
+        return read_sequences(path, suffix, array=array, label=label, window=window, actions=actions)
+    except OSError as error:
+        raise BadInputError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
 
 
 def _load_table(
