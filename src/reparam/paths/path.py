@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from typing import TypeVar
 
 import torch
@@ -238,9 +238,11 @@ def representable(x: Tensor, support: Constraint | None) -> Tensor:
         return x
     inside = fixed = x.detach()
     if lower is not None:
-        inside = torch.maximum(inside, _beside(lower, x, 1.0))
+        least = _inner(lower, x, 1.0)
+        inside = torch.maximum(inside, least) if isinstance(least, Tensor) else inside.clamp(min=least)
     if upper is not None:
-        inside = torch.minimum(inside, _beside(upper, x, -1.0))
+        most = _inner(upper, x, -1.0)
+        inside = torch.minimum(inside, most) if isinstance(most, Tensor) else inside.clamp(max=most)
     return inside + (x - fixed)
 
 
@@ -258,6 +260,18 @@ def bounds(support: Constraint | None) -> tuple[Tensor | float | None, Tensor | 
     if support is constraints.simplex:
         return 0.0, None
     return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+
+
+def _inner(bound: Tensor | float, x: Tensor, sign: float) -> Tensor | float:
+    """`_beside`, as a number where it is the same at each draw: a dozen small operations are more than many draws take."""
+    if isinstance(bound, Tensor) or torch.compiler.is_compiling():
+        return _beside(bound, x, sign)
+    return _beside_number(float(bound), x.dtype, sign)
+
+
+@lru_cache(maxsize=256)
+def _beside_number(bound: float, dtype: torch.dtype, sign: float) -> float:
+    return _beside(bound, torch.empty((), dtype=dtype, device="cpu"), sign).item()
 
 
 def _beside(bound: Tensor | float, x: Tensor, sign: float) -> Tensor:
