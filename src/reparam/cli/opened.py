@@ -75,6 +75,7 @@ def _other(directory: str, data: str, array: str | None, label: str | None) -> D
     codec, options = recorded.get("codec"), recorded.get("options") or {}
     named: dict[str, Any] = {"label": label or options.get("label"), "response": options.get("response")}
     given: dict[str, Any] = {"array": array, "codec": codec and codec_of(codec)}
+    given |= {name: options[name] for name in ("layout", "window", "actions") if name in options}
     try:
         return load(data, **given, **named)
     except BadInputError:
@@ -104,9 +105,11 @@ def fitting(model: Any, data: Data) -> Iterator[Any]:
     Raises:
         BadInputError: for rows of another shape, or in other units.
     """
-    if data.shape != model.shape and data.source != "none":  # whose rows are no data
-        came, wanted = (" x ".join(map(str, shape)) for shape in (data.shape, model.shape))
-        raise BadInputError(f"a datum of {data.name} is {came}, and this model takes {wanted}: give data of that shape")
+    shape = data.shape[1:] if data.sequence else data.shape  # sequences may have any length
+    if shape != model.shape and data.source != "none":  # whose rows are no data
+        came, wanted = (" x ".join(map(str, each)) for each in (shape, model.shape))
+        what = f"a {'step' if data.sequence else 'datum'} of {data.name} is {came}"
+        raise BadInputError(f"{what}, and this model takes {wanted}: give data of that shape")
     try:
         yield model.inputs(data)
     except ValueError as error:

@@ -57,6 +57,8 @@ def place(output: str | None, name: str, record: Mapping[str, Any], *inputs: str
     from reparam.report.images import is_image
 
     kind = (record.get("codec") or {}).get("kind")
+    if record.get("sequence"):
+        return _sequences(output or f"{name}.npz", *inputs)
     picture = kind not in ("text", "table") and is_image(tuple(record["shape"]))
     if kind == "audio" and (output is None or not Path(output).suffix):
         return sound_folder(output or name)
@@ -68,6 +70,12 @@ def place(output: str | None, name: str, record: Mapping[str, Any], *inputs: str
         what = f"{kind}s" if kind in ("text", "table") else f"data of shape {tuple(record['shape'])}"
         raise BadInputError(f"{what} make no picture: give --output a name that ends in {' or '.join(fitting)}")
     return destination(output or name + fitting[0], fitting, *inputs)
+
+
+def _sequences(output: str, *inputs: str | None) -> Path:
+    if Path(output).suffix.lower() in (".csv", ".parquet", ".png"):
+        raise BadInputError(f"--output {output}: sequences are N x T numbers or more, which make no table or picture: give an .npz")
+    return destination(output, (".npz", ".npy"), *inputs)
 
 
 def write_npz(path: Path, arrays: dict[str, Array]) -> None:

@@ -91,6 +91,6 @@ def want_sequences(data: Data) -> None:
     """
     if not data.sequence:
         raise BadInputError(
-            f"{data.name} is read as rows that do not follow on one another: give sequences, and layout=sequence (--layout sequence; "
-            "--window 50 cuts one long recording)"
+            f"{data.name} is read as rows that do not follow on one another: give sequences, and layout=sequence (--layout "
+            "sequence; --window 50 cuts one long recording)"
         )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from reparam.data import Data, DataWarning, Splits, load, split
+from reparam.data.sequences import Actions, Layout
 from reparam.data.split import RULE
 from reparam.environments.options import EnvironmentOptions
 from reparam.errors import ArtefactError, BadInputError
@@ -54,6 +55,11 @@ class DataOptions:
         rate: samples a second that recordings are brought to; by default the lowest that one of them has.
         mels: bands of the log-mel spectrogram of a recording; 40 by default.
         seconds: to which recordings are cut or filled up with silence; by default the length of the longest.
+        layout: what a .npz, .npy, .csv or .parquet file holds: auto reads rows, sequence what follows on one another in time, with
+            actions and rewards beside it where there are arrays or columns of these names.
+        window: steps of the windows that sequences are cut into, such as one long recording.
+        actions: of sequences, whether action t of a file was taken at observation t, as gymnasium, minari and D4RL record, or led
+            to it.
         split_seed: fixes which rows are for training, validation and test.
         validation_fraction: share of the rows for validation, unless the data come with their own; 0: the training rows serve.
         test_fraction: share of the rows for the test, unless the data come with their own.
@@ -73,6 +79,9 @@ class DataOptions:
     rate: int | None = None
     mels: int | None = None
     seconds: float | None = None
+    layout: Layout = "auto"
+    window: int | None = None
+    actions: Actions = "taken"
     split_seed: int = 0
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
@@ -91,7 +100,7 @@ class DataOptions:
             on_error=self.bad_files,
             text=self._given("tokens", "vocabulary", "longest", "long_lines"),
             sound=self._given("rate", "mels", "seconds"),
-            **self._given("gaps", "categorical"),
+            **self._given("gaps", "categorical", "layout", "window", "actions"),
         )
         shares = {"validation": self.validation_fraction, "test": self.test_fraction}
         return data, split(data, seed=self.split_seed, **shares, rule=rule)
@@ -130,6 +139,8 @@ def record(
             "codec": data.codec and data.codec.facts(),
             "columns": data.columns,
             "responses": data.responses,
+            "sequence": data.sequence,
+            "beside": _beside(data),
             "scaling": data.scaling,
             "options": {key: value for key, value in asdict(options).items() if key != "data"},
             "sizes": sizes,
@@ -190,11 +201,21 @@ def environment_of(run: Run, named: str | None = None) -> EnvironmentOptions | N
     return options
 
 
+def _beside(data: Data) -> dict[str, Any] | None:
+    """What comes beside the steps of sequences."""
+    if not data.sequence:
+        return None
+    action = data.beside.get("action")
+    shape = None if action is None else list(action.shape[2:])
+    there = {name: name in data.beside for name in ("reward", "terminated")}
+    return {"action": shape, "choices": list(data.choices or ()), **there}
+
+
 def defaults_of(name: str) -> dict[str, Any]:
     """A record of the defaults of all settings, for runs that were made before there was one of them."""
     _, config = MODELS[name].load()
     options = {key: value for key, value in asdict(DataOptions()).items() if key != "data"} | asdict(EnvironmentOptions())
-    data = {"options": options, "split_rule": 1}
+    data = {"options": options, "split_rule": 1, "sequence": False, "beside": None}
     return {"model": {"config": asdict(config())}, "training": asdict(Training()), "data": data}
 
 
