@@ -368,7 +368,8 @@ class World(nn.Module):
         """What the encoder makes of data B x T + shape: B x T x width."""
         rows = x.shape[:2]
         embedded: Tensor = self.encoder(self.likelihood.standardise(x).flatten(0, 1))
-        return embedded.unflatten(0, rows)
+        by_step: Tensor = embedded.unflatten(0, rows)
+        return by_step
 
     def _observed(self, s: Sequences, source: Source | None, samples: int, *, learns: bool) -> Observed:
         """Samples of the states, through which the gradient that the config names passes where the model `learns`."""
