@@ -16,6 +16,8 @@ from reparam.errors import BadInputError
 from reparam.models.reinforce import Config, Reinforce
 from reparam.stats import mean_test
 
+PLAIN = {"normalise_observations": False, "normalise_rewards": False}
+
 BASELINES = ("value", "leave_one_out", "moving_average", "none")
 
 
@@ -227,7 +229,7 @@ def test_rollouts_taken_apart_by_episodes(baseline):
 
 def test_nothing_leaks_from_what_is_no_step():
     """Whatever stands where a copy is restarted, and whatever a state is worth where the episode terminated."""
-    agent = agent_of(Config("ppo", discount=0.9, hidden=(4,)), spaces()).eval()
+    agent = agent_of(Config("ppo", discount=0.9, hidden=(4,), **PLAIN), spaces()).eval()
     rollout = odd_rollout(random.Random(3), spaces(), 8, 3)
     rollout = rollout._replace(truncated=torch.zeros(8, 3, dtype=torch.bool), first=torch.zeros(8, 3, dtype=torch.bool))
     rollout.terminated[:] = False
@@ -354,10 +356,10 @@ def test_actions_at_the_ends_keep_their_log_probability_finite():
 
 def test_observations_are_standardised_between_rollouts():
     """The policy that acted is the one whose probabilities are remembered: the statistics move when that is done."""
-    agent = agent_of(Config(normalise_observations=True), spaces()).train()
+    agent = agent_of(Config(), spaces()).train()
     rollout = odd_rollout(random.Random(6), spaces(), 6, 3)
     rollout = rollout._replace(observation=5 * rollout.observation + 20, first=torch.zeros_like(rollout.first))
-    plain = agent_of(Config(), spaces()).prepare(rollout._replace(observation=rollout.observation.clamp(-10, 10)))
+    plain = agent_of(Config(**PLAIN), spaces()).prepare(rollout._replace(observation=rollout.observation.clamp(-10, 10)))
     steps = agent.prepare(rollout)
     assert torch.allclose(steps.log_prob, plain.log_prob)  # nothing was known yet, but for values ending at 10
     seen = rollout.observation.double().flatten(0, 1)
@@ -371,7 +373,7 @@ def test_observations_are_standardised_between_rollouts():
     before = {name: buffer.clone() for name, buffer in agent.named_buffers()}
     agent.prepare(rollout)
     assert all(torch.equal(before[name], buffer) for name, buffer in agent.named_buffers())
-    other = agent_of(Config(normalise_observations=True), spaces(), seed=9)
+    other = agent_of(Config(), spaces(), seed=9)
     other.load_state_dict(agent.state_dict())
     first = torch.zeros(3, dtype=torch.bool)
     draws = [a.act(rollout.observation[0], None, first, rp.Fresh(torch.Generator().manual_seed(1)))[0] for a in (agent, other)]
@@ -379,15 +381,20 @@ def test_observations_are_standardised_between_rollouts():
 
 
 def test_rewards_are_divided_by_the_spread_of_their_sums():
-    config = Config("reinforce", "none", discount=0.9, normalise_rewards=True)
-    agent = agent_of(config, spaces()).train()
+    agent = agent_of(Config("reinforce", "none", discount=0.9), spaces()).train()
     rollout = odd_rollout(random.Random(7), spaces(), 9, 3)
-    plain = agent_of(Config("reinforce", "none", discount=0.9), spaces()).prepare(rollout).advantage
+    plain = agent_of(Config("reinforce", "none", discount=0.9, **PLAIN), spaces()).prepare(rollout).advantage
     assert torch.allclose(agent.prepare(rollout).advantage, plain / plain.std(correction=0), atol=1e-5)
+    # Values are learned in those units, and told in the environment's.
+    agent = agent_of(Config(discount=0.9), spaces()).train()
+    agent.prepare(rollout)
+    learned = agent.value(agent.observations.standardise(rollout.observation[0].double())).squeeze(-1)
+    assert torch.allclose(agent.values(rollout.observation[0]), learned * plain.std(correction=0), rtol=1e-5)
+    assert Reinforce(Config(baseline="none"), spaces()).values(rollout.observation[0]) is None
 
 
 def test_the_moving_average_is_that_of_rollouts_before():
-    agent = Reinforce(Config("reinforce", "moving_average", discount=1.0), spaces()).train()
+    agent = Reinforce(Config("reinforce", "moving_average", discount=1.0, **PLAIN), spaces()).train()
     rollout = odd_rollout(random.Random(8), spaces(), 9, 3)
     returns = agent.prepare(rollout).advantage
     assert torch.allclose(agent.average(), returns.mean())
@@ -430,7 +437,7 @@ def test_what_training_asks_of_it():
     assert again.spaces == agent.spaces
     pictures = Spaces((4, 4, 3), "counts", 255, "discrete", (), (2,))
     shown = torch.full((5, 4, 4, 3), 255.0)
-    viewer = Reinforce(Config(), pictures)
+    viewer = Reinforce(Config(normalise_observations=False), pictures)
     assert torch.equal(viewer.law(shown).logits, viewer.head(viewer.policy(torch.ones(5, 48))).logits)
 
 

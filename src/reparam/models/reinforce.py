@@ -58,11 +58,12 @@ class Reinforce(nn.Module):
     where the policy is still the one that acted, with A_t of [`gae`][reparam.objectives.policy.gae]. A rollout of all copies is
     made ready by `prepare`, and `loss` takes minibatches of it. As is usual, every step counts alike: there is no factor γ^t.
 
-    What is exact, and what is not. With `decay=1` and no normalisation of advantages, the gradient of "reinforce" is unbiased for
-    the return up to the rollout's end, to which a value function adds its estimate of the rest; without one, nothing is added,
-    and steps near the end learn from what little they still saw. (Leaving unfinished episodes out instead would favour short
-    ones.) The leave-one-out baseline takes the copies apart, and not the steps, as those of one episode depend on each other.
-    With several minibatches of a rollout the policy moves between them: the part "divergence" of the loss says by how much.
+    What is exact, and what is not. With `decay=1` and no normalisation of advantages or rewards (whose scale is that of this
+    rollout too), the gradient of "reinforce" is unbiased for the return up to the rollout's end, to which a value function adds its
+    estimate of the rest; without one, nothing is added, and steps near the end learn from what little they still saw. (Leaving
+    unfinished episodes out instead would favour short ones.) The leave-one-out baseline takes the copies apart, and not the steps,
+    as those of one episode depend on each other. With several minibatches of a rollout the policy moves between them: the part
+    "divergence" of the loss says by how much.
 
     Args:
         config: the settings.
@@ -119,6 +120,14 @@ class Reinforce(nn.Module):
     def law(self, observation: Tensor) -> Distribution:
         """π(action | observation), of batch shape N for N + the shape of observations."""
         return self.head(self.policy(self._seen(observation)))
+
+    @torch.no_grad()
+    def values(self, observation: Tensor) -> Tensor | None:
+        """The discounted return that is expected from N observations on, in the environment's rewards, where values are learned."""
+        if self.value is None:
+            return None
+        value: Tensor = self.value(self._seen(observation)).squeeze(-1)
+        return value if self.returns is None else value * self.returns.scale
 
     @torch.no_grad()
     def act(self, observation: Tensor, carry: Any, first: Tensor, source: Source | None) -> tuple[Tensor, Any]:

@@ -43,17 +43,17 @@ class Config:
 
     objective: Literal["ppo", "reinforce"] = "ppo"
     baseline: Literal["value", "leave_one_out", "moving_average", "none"] = "value"
-    discount: float = 0.98
+    discount: float = 0.99
     decay: float | None = None
-    rollout: int = 32
+    rollout: int = 64
     reuse: int | None = None
     ratio_clip: float = 0.2
     value_clip: float = 0.0
     entropy_bonus: float = 0.0
     value_weight: float = 0.5
     normalise_advantages: bool | None = None
-    normalise_observations: bool = False
-    normalise_rewards: bool = False
+    normalise_observations: bool = True
+    normalise_rewards: bool = True
     hidden: tuple[int, ...] = (64, 64)
     activation: Literal["elu", "gelu", "relu", "silu", "softplus", "tanh"] = "tanh"
 
