@@ -134,6 +134,7 @@ MODELS = {
             "epoch_steps": 5120,
             "batch_size": 256,
             "learning_rate": 1e-3,
+            "learning_rate_schedule": "cosine",
             "patience": 0,
         },
         environment="CartPole-v1",
