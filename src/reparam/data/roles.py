@@ -60,6 +60,10 @@ def find_roles(names: Sequence[str], title: str, *, array: str | None = None, la
         if asked is not None:
             found[role] = asked
     given = set(found.values())
+    unknown = [name for name in names if name.lower() not in _OF and name not in given and not name.lower().startswith(_REMARKS)]
+    if len(unknown) == 1 and not any(_OF.get(name.lower()) == "x" for name in names) and array is None:
+        found["x"] = unknown.pop()  # as in an archive of one array
+        given.add(found["x"])
     for name in names:
         meant = _OF.get(name.lower())
         if name in given or (meant == "x" and array is not None) or name.lower().startswith(_REMARKS):
