@@ -89,7 +89,8 @@ def test_a_run_that_was_stopped_twice_ends_in_the_same_bits(name, tmp_path):
     updates = straight.history()[-1]["step"]
     stopped = trained(name, tmp_path / "stopped", epochs=2, stops=(updates // 3, updates // 4))
     a, b = straight.read("last"), stopped.read("last")
-    assert a.experience and len(stopped.checkpoints()) > 1
+    assert a.experience
+    assert len(stopped.checkpoints()) > 1
     same(a, b)
     assert json.dumps(a.state["stream"]) == json.dumps(b.state["stream"])
     for mine, theirs in zip(straight.history(), stopped.history(), strict=True):
@@ -156,9 +157,12 @@ def test_other_numbers_of_copies_are_refused_on_resuming(tmp_path):
     training = Training(epochs=2, batch_size=8, device="cpu", threads=1)
     agent = agent_of("sac")
     options = replace(PENDULUM, copies=3)
-    with Run.create(tmp_path, {"model": {"name": "sac"}}) as run, Interaction(agent, options, training) as stream:
-        with pytest.raises(BadInputError, match="2 copies of its environment, and copies is 3"):
-            fit(agent, stream, None, training, run, progress=False)
+    with (
+        Run.create(tmp_path, {"model": {"name": "sac"}}) as run,
+        Interaction(agent, options, training) as stream,
+        pytest.raises(BadInputError, match="2 copies of its environment, and copies is 3"),
+    ):
+        fit(agent, stream, None, training, run, progress=False)
 
 
 def test_a_checkpoint_without_experience_is_refused():

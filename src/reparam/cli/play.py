@@ -60,7 +60,7 @@ def sample(
     Args:
         run: the run's directory.
         output: file to write: .npz with arrays observation, action, reward, terminated and length, an episode a row, filled up with
-            zeros; or .gif, the pictures of the episodes one after the other.
+            zeros, length observations of it; or .gif, the pictures of the episodes one after the other.
         n: how many.
         drawn: draw actions from the policy, as in training; otherwise it takes the most likely ones.
         checkpoint: the weights with the best validation score, or the last.
@@ -141,7 +141,7 @@ def _arrays(run: Run, episodes: Sequence[Episode]) -> dict[str, np.ndarray[Any, 
         "action": np.stack([filled(spaces.to_environment(episode.action), longest) for episode in episodes]),
         "reward": np.stack([filled(episode.reward, longest) for episode in episodes]),
         "terminated": terminated,
-        "length": lengths,
+        "length": lengths + 1,  # of observations: the last one has no action
     }
 
 

@@ -164,24 +164,12 @@ def _conclude(made: Run, result: Result, work: Work, training: Training) -> None
     print(f"Looking at {work.looked_at}, and writing the report…", flush=True)
     heading, found = work.evaluate(model, training.seed)
     print("\n".join([heading, *found.lines()]), flush=True)
-    print(f"Report: {write(made, evaluation=found)}")
-    able = [name for name, method in _COMMANDS.items() if hasattr(model, method)]
-    if made.record["data"]["source"] == "none" and "encode" in able:
-        able.remove("encode")  # there is nothing to encode
-    print("Next:" + "".join(f"\n  reparam {command} {shlex.quote(str(made.path))}" for command in able))
+    print(f"Report: {write(made, evaluation=found, environment=work.environment)}")
+    named = f" --environment {work.environment}" if work.environment and ":" in work.environment else ""
+    print("Next:" + "".join(f"\n  reparam {command} {shlex.quote(str(made.path))}{named}" for command in work.next(model)))
 
 
 def _how_to_go_on(training: Training) -> str:
     if training.learning_rate_schedule != "constant":  # it has come to its end
         return "--restart begins anew"
     return "--epochs or --patience with a larger number goes on, --restart begins anew"
-
-
-# What to do with a run, and the method of a model that it needs.
-_COMMANDS = {
-    "sample": "sample",
-    "predict": "predict",
-    "posterior": "posterior",
-    "reconstruct": "reconstruct",
-    "encode": "describe",
-}

@@ -24,6 +24,16 @@ from reparam.training.randomness import source_of, stream_seed
 __all__ = ["Evaluating", "InEnvironment", "OnData", "Work"]
 
 
+# What to do with a run, and the method of a model that it needs.
+_COMMANDS = {
+    "sample": "sample",
+    "predict": "predict",
+    "posterior": "posterior",
+    "reconstruct": "reconstruct",
+    "encode": "describe",
+}
+
+
 @dataclass(frozen=True)
 class Evaluating:
     """How it is judged.
@@ -63,6 +73,15 @@ class Work(Protocol):
         """What the model is evaluated on, in words."""
         ...
 
+    @property
+    def environment(self) -> str | None:
+        """The environment as the user named it; None on data."""
+        ...
+
+    def next(self, model: Any) -> list[str]:
+        """The commands that show what the model can do now."""
+        ...
+
     def evaluate(self, model: Any, seed: int) -> tuple[str, Evaluation]:
         """What the trained model is worth, with a heading."""
         ...
@@ -99,6 +118,14 @@ class OnData:
 
     def batches(self, model: Any, training: Training) -> AbstractContextManager[tuple[Batch | Stream, Batch | None]]:
         return nullcontext((model.inputs(self.splits.train), model.inputs(self.splits.validation)))
+
+    @property
+    def environment(self) -> str | None:
+        return None
+
+    def next(self, model: Any) -> list[str]:
+        able = [name for name, method in _COMMANDS.items() if hasattr(model, method)]
+        return [name for name in able if name != "encode" or self.data.source != "none"]  # there is nothing to encode
 
     @property
     def looked_at(self) -> str:
@@ -150,6 +177,13 @@ class InEnvironment:
 
     def batches(self, model: Any, training: Training) -> AbstractContextManager[tuple[Batch | Stream, Batch | None]]:
         return _open(Interaction(model, self.options, training))
+
+    @property
+    def environment(self) -> str | None:
+        return self.options.environment
+
+    def next(self, model: Any) -> list[str]:
+        return ["sample"]
 
     @property
     def looked_at(self) -> str:

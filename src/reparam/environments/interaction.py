@@ -112,7 +112,7 @@ class Interaction:
                 self._rollout = model.prepare(self._memory.last(plan.steps + 1))
                 rows = rows_of(self._rollout)
         order = data_order(self._training.seed, self._updates // self._minibatches, rows_of(self._rollout))
-        return pick(self._rollout, order.tensor_split(self._minibatches)[number].to(_device(model)))
+        return pick(self._rollout, order.tensor_split(self._minibatches)[number].to(_tuple(self._rollout)[0].device))
 
     @torch.no_grad()
     def _act(self, model: Any, *, at_random: bool = False) -> None:
