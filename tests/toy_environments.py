@@ -24,9 +24,9 @@ class Bandit(gymnasium.Env):
 
 
 class Chain(gymnasium.Env):
-    """A corridor of five places, seen as a number: choice 1 goes right, 0 left; a step costs 0.1, the right end gives 1 and the end.
+    """A corridor of five places, of which the number is seen: choice 1 goes right, 0 left; a step costs 0.1, the right end gives 1.
 
-    From place 0 the best return is 1 - 3 * 0.1 = 0.7, in four steps.
+    There the episode ends. From place 0 the best return is 1 - 3 * 0.1 = 0.7, in four steps.
     """
 
     places = 5

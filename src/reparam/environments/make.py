@@ -6,9 +6,11 @@ import difflib
 import inspect
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -32,7 +34,9 @@ class EnvironmentWarning(UserWarning):
 
 def title_of(name: str | Callable[..., Any]) -> str:
     """What messages call an environment."""
-    return name if isinstance(name, str) else getattr(name, "__qualname__", type(name).__name__)
+    if isinstance(name, partial):
+        return title_of(name.func)
+    return name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
 
 
 def make(name: str | Callable[..., Any], *, limit: int | None = None, render: bool = False) -> Any:
@@ -52,6 +56,8 @@ def make(name: str | Callable[..., Any], *, limit: int | None = None, render: bo
     mode = {"render_mode": "rgb_array"} if render else {}
     if render:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would greet on standard output, where results go
+        if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # it would complain on standard error that there is no screen
     if isinstance(name, str) and (":" not in name or _VERSION.search(name)):
         with _plainly(title):
             made = _registered(name, title, {"max_episode_steps": limit, "disable_env_checker": True, **mode})
@@ -79,7 +85,9 @@ def _registered(name: str, title: str, options: dict[str, Any]) -> Any:
     except error.DependencyNotInstalled as missing:
         raise BadInputError(f"{title} needs what is not installed: {missing}") from missing
     except ModuleNotFoundError as missing:
-        raise BadInputError(f"{title} needs the module {missing.name}, which is not installed") from missing
+        # gymnasium's own error of that kind names no module, and repeats itself in its next sentences.
+        what = f"the module {missing.name}" if missing.name else str(missing).split(".")[0]
+        raise BadInputError(f"{title} needs what is not installed: {what}") from missing
     except (error.DeprecatedEnv, error.VersionNotFound) as old:
         raise BadInputError(f"{title} is not there: {old}") from old
     except (error.UnregisteredEnv, error.Error) as unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import struct
+import warnings
 import weakref
 import zlib
 from collections.abc import Callable, Sequence
@@ -141,7 +142,7 @@ class Seat:
             raise self._wrong(
                 what, f"gave an observation of shape {given.shape}; its observation_space says {self.spaces.observation}"
             )
-        if self._nested is None and given.dtype != self._dtype and not np.can_cast(given.dtype, self._dtype, "same_kind"):
+        if self._nested is None and given.dtype != self._dtype and not self._taken(given.dtype):
             raise self._wrong(what, f"gave an observation of {given.dtype}; its observation_space says {self._dtype}")
         if self._real:
             if given.dtype == np.float32:
@@ -163,6 +164,10 @@ class Seat:
                 f"gave an observation from {given.min():g} to {given.max():g}; its observation_space ends at 0 and {self._most}",
             )
         return np.ascontiguousarray(given, dtype=np.uint8)
+
+    def _taken(self, dtype: np.dtype[Any]) -> bool:
+        # Bytes may come as any integers, as their range is looked at.
+        return np.can_cast(dtype, self._dtype, "same_kind") if self._real else dtype.kind in "biu"
 
     def _number(self, reward: Any) -> float:
         if np.ndim(reward) == 0:
@@ -211,8 +216,13 @@ class Workers:
         self._processes: list[BaseProcess] = []
         for seat in seats:
             end, other = context.Pipe()
-            process = context.Process(target=_work, args=(other, seat), daemon=True)
-            process.start()
+            # A process that is forked holds our ends of the pipes too; it closes them, to see the end when we are gone.
+            ours = [*self._ends, end] if context.get_start_method() == "fork" else []
+            process = context.Process(target=_work, args=(other, seat, ours), daemon=True)
+            with warnings.catch_warnings():
+                # Python 3.12 and later warn of forks beside threads, whose locks a child could need: it runs an environment only.
+                warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+                process.start()
             other.close()
             self._ends.append(end)
             self._processes.append(process)
@@ -240,7 +250,9 @@ class Workers:
         self._closing()
 
 
-def _work(end: Connection, seat: Callable[[], Seat]) -> None:
+def _work(end: Connection, seat: Callable[[], Seat], others: Sequence[Connection]) -> None:
+    for other in others:
+        other.close()
     # An interrupt goes to all processes of a terminal: the one that trains saves its state, then it ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

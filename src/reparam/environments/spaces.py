@@ -77,6 +77,26 @@ class Spaces:
         """How many numbers encode an action: D, or the number of categories of all choices together."""
         return sum(self.choices) if self.kind == "discrete" else self.action[0]
 
+    @property
+    def words(self) -> str:
+        """For people.
+
+        Example:
+            >>> from reparam.environments.spaces import Spaces
+            >>> print(Spaces((3,), "real", None, "continuous", (1,), low=(-2.0,), high=(2.0,)).words)
+            observations of 3 real numbers, actions of 1 real number in [-2, 2]
+            >>> print(Spaces((84, 84), "counts", 255, "discrete", (), (4,)).words)
+            observations of 84 x 84 counts up to 255, 4 actions to choose from
+        """
+        seen = {"real": "real numbers", "binary": "zeros and ones", "counts": f"counts up to {self.levels}"}[self.values]
+        size = " x ".join(map(str, self.observation))
+        if self.kind == "continuous":
+            ends = sorted({f"[{a:g}, {b:g}]" for a, b in zip(self.low, self.high, strict=True)})
+            number = f"{self.width} real number{'s' * (self.width > 1)} in {ends[0] if len(ends) == 1 else 'ranges of their own'}"
+            return f"observations of {size} {seen}, actions of {number}"
+        many = " x ".join(map(str, self.choices))
+        return f"observations of {size} {seen}, {many} actions to choose from"
+
     def encode(self, action: Tensor) -> Tensor:
         """Actions as numbers for a network, rows + action -> rows + (width,): themselves, or their one-hot codes joined."""
         if self.kind == "continuous":
