@@ -140,15 +140,17 @@ def reconstruct(
 
     from reparam.cli import opened
     from reparam.cli.output import place, write_data
+    from reparam.training.config import pick
 
     facts = opened.facts(run)
     path = place(output, "reconstructions", facts, data, opened.source(run))
     _check_count("n", n)
     model = opened.model(run, checkpoint)
     reconstruct = opened.able(model, "reconstruct", run)
-    with opened.fitting(model, opened.rows(run, part, data, array, label)) as x:
-        made = torch.cat([reconstruct(batch) for batch in x[:n].split(_BATCH)])
-    write_data(path, {"reconstruction": made.numpy(), "x": x[:n].numpy()}, facts)
+    with opened.fitting(model, rows := opened.rows(run, part, data, array, label)) as inputs:
+        places = torch.arange(min(n, len(rows)))
+        made = torch.cat([reconstruct(pick(inputs, some)) for some in places.split(_BATCH)])
+    write_data(path, {"reconstruction": made.numpy(), "x": rows.x[places].numpy()}, facts)
     print(path)
 
 

@@ -21,7 +21,7 @@ _ALONE = {"compare": "--problem", "posterior": "--query"}
 def run(name: str, words: Sequence[str]) -> None:
     """Run the command of a name with its flags."""
     opened = _run_among(words)
-    function = _in_environment(opened).get(name, commands.COMMANDS[name])
+    function = _of_its_own(opened).get(name, commands.COMMANDS[name])
     parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
     parser.add_parameters(function)
     parser.alone = _ALONE.get(name)
@@ -52,14 +52,20 @@ def _run_among(words: Sequence[str]) -> Any:
     return None
 
 
-def _in_environment(run: Any) -> Mapping[str, Callable[..., None]]:
-    """The commands that are others for a run in an environment."""
+def _of_its_own(run: Any) -> Mapping[str, Callable[..., None]]:
+    """The commands that are others for a run in an environment, and for one on sequences."""
     data = run and run.record.get("data")
-    if not isinstance(data, dict) or "environment" not in data:
+    if not isinstance(data, dict):
         return {}
-    from reparam.cli import play
+    if "environment" in data:
+        from reparam.cli import play
 
-    return play.COMMANDS
+        return play.COMMANDS
+    if data.get("sequence"):
+        from reparam.cli import foresee
+
+        return {"predict": foresee.predict}
+    return {}
 
 
 def _options(run: Any) -> Any:

@@ -67,8 +67,12 @@ def run(name: str, words: Sequence[str]) -> None:
     parser.add_config()
     for group in groups(name):
         parser.add_fields(group)
+    general = {name: parser.get_default(name) for name in entry.defaults}
     parser.set_defaults(dict(entry.defaults))
     settings = parser.read(words)
+    if entry.data_defaults and settings["data"] != "none":
+        parser.set_defaults(general | dict(entry.data_defaults))
+        settings = parser.read(words)
     outcome, model_config, training = (_take(group, settings) for group in (Outcome, config, Training))
     first = os.environ.get("RANK", "0") == "0"  # the process that prints and writes, of several
     directory = Path(outcome.out or f"runs/{name}")

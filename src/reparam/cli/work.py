@@ -25,13 +25,14 @@ __all__ = ["Evaluating", "InEnvironment", "OnData", "Work"]
 
 
 # What to do with a run, and the method of a model that it needs.
-_COMMANDS = {
-    "sample": "sample",
-    "predict": "predict",
-    "posterior": "posterior",
-    "reconstruct": "reconstruct",
-    "encode": "describe",
-}
+_COMMANDS = (
+    ("sample", "sample"),
+    ("predict", "predict"),
+    ("predict", "open_loop"),
+    ("posterior", "posterior"),
+    ("reconstruct", "reconstruct"),
+    ("encode", "describe"),
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class OnData:
         return None
 
     def next(self, model: Any) -> list[str]:
-        able = [name for name, method in _COMMANDS.items() if hasattr(model, method)]
+        able = [name for name, method in _COMMANDS if hasattr(model, method)]
         return [name for name in able if name != "encode" or self.data.source != "none"]  # there is nothing to encode
 
     @property

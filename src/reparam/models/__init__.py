@@ -24,6 +24,7 @@ class Entry:
         defaults: of the settings of training and data, where the model's are not the general ones.
         environment: the one that it acts in unless told otherwise; None for a model that does not act.
         on_data: whether it can be trained on data.
+        data_defaults: of a model that has an environment too, the defaults on data.
     """
 
     home: str
@@ -34,6 +35,7 @@ class Entry:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     environment: str | None = None
     on_data: bool = True
+    data_defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self) -> tuple[Any, Any]:
         """The model's class and its `Config`."""
@@ -139,6 +141,16 @@ MODELS = {
         },
         environment="CartPole-v1",
         on_data=False,
+    ),
+    "world": Entry(
+        home="reparam.models.world:World",
+        summary="world model: what follows on what in sequences, and an actor that learns in its imagination of an environment",
+        data="Pendulum-v1",
+        expected="return at least -200",
+        seconds=200,
+        defaults={"data": "none", "epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "clip": 100.0, "patience": 0},
+        environment="Pendulum-v1",
+        data_defaults={"layout": "sequence", "batch_size": 16, "learning_rate": 1e-3, "clip": 100.0},
     ),
 }
 
