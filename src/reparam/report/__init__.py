@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from reparam.errors import ArtefactError
 from reparam.models import MODELS
 from reparam.models.model import Evaluation
-from reparam.models.trained import data_of, model_of
+from reparam.models.trained import ENVIRONMENT, data_of, environment_of, model_of
 from reparam.noise import Fresh
 from reparam.training import Run
 from reparam.training.config import ELBO, each
 from reparam.training.storage import write_file
 
 if TYPE_CHECKING:
+    from reparam.environments.options import EnvironmentOptions
     from reparam.report.pieces import Section
 
 __all__ = ["write"]
@@ -26,49 +27,47 @@ __all__ = ["write"]
 _ROWS, _IMPORTANCE_SAMPLES = 1000, 200
 # Of texts, whose networks take a step for each token; and noises for each datum of a chain, whose network is asked at each.
 _TEXTS, _NOISES = 200, 20
+# What people call the models, where that is not the name of the command.
+_NAMES = {"graphical": "Graphical model", "reinforce": "REINFORCE", "world": "World model"}
 
 
-def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
+def write(run: Run, *, evaluation: Evaluation | None = None, environment: str | None = None) -> Path:
     """Write `report.html` into a run's directory, and return its path.
 
     The page shows the weights with the best validation score. It needs nothing beside itself: no script, no network, no other file.
     The same run gives the same page.
 
     Args:
-        run: finished or not; its data must still be where they were.
-        evaluation: of the model on test data, when it has been made already.
+        run: finished or not; its data must still be where they were, and its environment be installed.
+        evaluation: of the model on test data or episodes, when it has been made already.
+        environment: that of the run, where it is the user's own: nothing that a file names is imported.
 
     Raises:
         ArtefactError: when the run has no epoch or no checkpoint yet, or they cannot be read.
-        BadInputError: when its data are not there any more, or not the same.
+        BadInputError: when its data are not there any more, or not the same; when its environment cannot be had, or is the user's
+            own and not named.
         StorageError: when the page cannot be written.
     """
     from reparam.report.idea import idea
     from reparam.report.page import render
-    from reparam.report.sections import sections
     from reparam.report.settings import command, tables
 
     history = run.history()
     if not history:
         raise ArtefactError(f"{run.path} has no finished epoch yet: train first")
-    model, splits = model_of(run), data_of(run)
-    if evaluation is None:
-        source = Fresh(torch.Generator().manual_seed(run.record["training"]["seed"]))
-        rows = _TEXTS if splits.test.values == "tokens" else _ROWS
-        inputs = each(lambda tensor: tensor[:rows], model.inputs(splits.test))
-        evaluation = model.evaluate(inputs, k=_NOISES if hasattr(model, "trajectory") else _IMPORTANCE_SAMPLES, source=source)
-    best = _best(run)
-    record = run.record
+    options = environment_of(run, environment)
+    model, best, record = model_of(run), _best(run), run.record
+    shown = _of_data(run, model, history, best, evaluation) if options is None else _of_agent(run, model, options, best, evaluation)
     page = render(
         "page.html.j2",
         title=_title(record),
         summary=MODELS[record["model"]["name"]].summary,
         idea=idea(model, record["training"]),
-        tiles=_tiles(evaluation, history, best),
-        sections=[_training(model, history, best, record), *sections(model, splits)],
+        tiles=_tiles(shown.evaluation, history, best),
+        sections=shown.sections,
         tables=tables(record),
         command=command(run),
-        rows=f"{evaluation.rows} {_kind_of_rows(model, record)}",
+        rows=f"{shown.evaluation.rows} {shown.rows}",
         parameters=f"{sum(p.numel() for p in model.parameters()):,}",
     )
     path = run.path / "report.html"
@@ -76,11 +75,48 @@ def write(run: Run, *, evaluation: Evaluation | None = None) -> Path:
     return path
 
 
+class _Shown(NamedTuple):
+    """What the page shows of a run.
+
+    Attributes:
+        evaluation: the numbers at its top.
+        rows: what they are of.
+        sections: its pictures.
+    """
+
+    evaluation: Evaluation
+    rows: str
+    sections: list[Section]
+
+
+def _of_data(run: Run, model: Any, history: list[dict[str, Any]], best: int, evaluation: Evaluation | None) -> _Shown:
+    from reparam.report.sections import sections
+
+    splits = data_of(run)
+    if evaluation is None:
+        source = Fresh(torch.Generator().manual_seed(run.record["training"]["seed"]))
+        rows = _TEXTS if splits.test.values == "tokens" else _ROWS
+        inputs = each(lambda tensor: tensor[:rows], model.inputs(splits.test))
+        evaluation = model.evaluate(inputs, k=_NOISES if hasattr(model, "trajectory") else _IMPORTANCE_SAMPLES, source=source)
+    found = [_training(model, history, best, run.record), *sections(model, splits)]
+    return _Shown(evaluation, _kind_of_rows(model, run.record), found)
+
+
+def _of_agent(run: Run, model: Any, options: EnvironmentOptions, best: int, evaluation: Evaluation | None) -> _Shown:
+    from reparam.environments.episodes import Returns
+    from reparam.report.agents import sections_of, watch
+
+    agent = watch(model, options, run.record["training"]["seed"])
+    evaluation = Returns.of(agent.episodes) if evaluation is None else evaluation
+    return _Shown(evaluation, "test episodes", sections_of(agent, run.history(), best, evaluation))
+
+
 def _title(record: Mapping[str, Any]) -> str:
     name = record["model"]["name"]
     target = record["model"]["config"].get("target")
-    on = f"fitted to {target}" if target else f"on {record['data']['name']}"
-    shown = {"graphical": "Graphical model"}.get(name, name.upper() if len(name) <= 3 else name.capitalize())
+    acts = record["data"]["source"] == ENVIRONMENT
+    on = f"fitted to {target}" if target else f"{'in' if acts else 'on'} {record['data']['name']}"
+    shown = _NAMES.get(name, name.upper() if len(name) <= 3 else name.capitalize())
     return f"{shown} {on}"
 
 

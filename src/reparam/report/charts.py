@@ -49,8 +49,10 @@ def ratios(history: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> str:
         for group in groups:
             values = [row.get(f"snr/{group}", np.nan) for row in history]
             axis.plot([row["epoch"] for row in history], values, label=group, marker="o" if len(history) == 1 else "")
-        if any(row.get(f"snr/{group}", 0) > 0 for group in groups for row in history):
-            axis.set_yscale("log")
+        known = [value for group in groups for row in history if np.isfinite(value := row.get(f"snr/{group}", np.nan))]
+        if positive := [value for value in known if value > 0]:
+            # Noise may hide a gradient altogether: what is 0 then stays in the picture.
+            axis.set_yscale("log") if len(positive) == len(known) else axis.set_yscale("symlog", linthresh=min(positive))
         axis.set_title("Signal to noise of the gradient")
         axis.set_xlabel("epoch")
     return chart.svg

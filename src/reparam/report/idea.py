@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reparam.report import idea_acting
 from reparam.report.drawing import arrow, back, box, circle, picture, small, words
 
 __all__ = ["Idea", "idea"]
@@ -38,8 +39,12 @@ class Idea:
 
 
 def idea(model: Any, training: Mapping[str, Any]) -> Idea:
-    """The idea of a model: that of a graph, of laws of weights, of a chain, of a flow, or of latents."""
+    """The idea of a model: that of a world, of a policy, of a graph, of laws of weights, of a chain, of a flow, or of latents."""
     noise = _SOURCES.get(training.get("noise", "fresh"), str(training.get("noise")))
+    if hasattr(model, "open_loop"):
+        return Idea(*idea_acting.world(model, noise))
+    if hasattr(model, "act"):
+        return Idea(*idea_acting.policy(model, noise))
     if hasattr(model, "plan"):
         return _graph(model, noise)
     if hasattr(model, "predict"):

@@ -13,12 +13,17 @@ from reparam.data import Splits
 from reparam.noise import Fresh
 from reparam.report.images import is_image
 
-__all__ = ["ACROSS", "Figure", "Section", "Subject"]
+__all__ = ["ACROSS", "Figure", "Section", "Subject", "minus"]
 
 # Images in a row: on a telephone they are still to be seen.
 ACROSS = 6
 # Values of a datum up to which a chain may have as many steps as the model has by default.
 _SMALL = 256
+
+
+def minus(text: str) -> str:
+    """A number as texts have it: with a minus sign, not a hyphen."""
+    return text.replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Figure:
         key: what the colours of their series stand for, in order.
         wide: whether it takes the whole width of the page.
         colours: of the key, where they are not those of the series.
+        small: whether they are small enough for several in half of the page's width.
     """
 
     caption: str
@@ -38,6 +44,7 @@ class Figure:
     key: tuple[str, ...] = ()
     wide: bool = False
     colours: tuple[str, ...] = ()
+    small: bool = False
 
 
 @dataclass(frozen=True)

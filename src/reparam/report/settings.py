@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from reparam.environments.options import EnvironmentOptions
+from reparam.environments.spaces import Spaces
 from reparam.models import MODELS
-from reparam.models.trained import DataOptions
+from reparam.models.trained import ENVIRONMENT, DataOptions
 from reparam.training import Run, Training
 
 __all__ = ["command", "tables"]
@@ -18,6 +20,13 @@ __all__ = ["command", "tables"]
 def tables(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The settings of a run, by group: name and value."""
     data = record["data"]
+    if data["source"] == ENVIRONMENT:
+        about = {
+            "environment": data["environment"],
+            "spaces": Spaces.from_facts(data["spaces"]).words,
+            **data["options"],
+        }
+        return _shown_in({"Environment": about}, record)
     sizes = ", ".join(f"{count} {name}" for name, count in data["sizes"].items())
     provenance = {
         "source": data["source"],
@@ -27,8 +36,12 @@ def tables(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
         **({"labels": ", ".join(data["classes"])} if data.get("classes") and len(data["classes"]) <= 20 else {}),
         "rows": f"{sizes} (split by seed {data['options']['split_seed']})",
     }
+    return _shown_in({"Data": provenance}, record)
+
+
+def _shown_in(source: Mapping[str, Mapping[str, Any]], record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     versions = {"python": ".".join(map(str, sys.version_info[:3])), **record["versions"]}
-    groups = {"Model": record["model"]["config"], "Training": record["training"], "Data": provenance, "Versions": versions}
+    groups = {"Model": record["model"]["config"], "Training": record["training"], **source, "Versions": versions}
     return [(name, [(key, _shown(value)) for key, value in rows.items()]) for name, rows in groups.items()]
 
 
@@ -44,10 +57,15 @@ def command(run: Run) -> str:
     name = record["model"]["name"]
     entry = MODELS[name]
     _, config = entry.load()
-    options = {"data": record["data"]["source"], **record["data"]["options"]}
+    data, own = record["data"], dict(entry.defaults)
+    if data["source"] == ENVIRONMENT:
+        own |= {"environment": entry.environment}
+        source: tuple[Any, Mapping[str, Any]] = EnvironmentOptions, {"environment": data["environment"], **data["options"]}
+    else:
+        source = DataOptions, {"data": data["source"], **data["options"]}
     words = ["reparam", "train", name, "--out", str(run.path)]
-    for kind, settings in ((DataOptions, options), (config, record["model"]["config"]), (Training, record["training"])):
-        words += _flags(kind, settings, entry.defaults)
+    for kind, settings in (source, (config, record["model"]["config"]), (Training, record["training"])):
+        words += _flags(kind, settings, own)
     return shlex.join(words)
 
 

@@ -1,0 +1,71 @@
+"""What a report shows of a run in an environment: the agent plays, and what it does is looked at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reparam.environments.episodes import Episode, Returns, play
+from reparam.environments.options import EnvironmentOptions
+from reparam.errors import BadInputError
+from reparam.report.agent import Agent
+from reparam.report.learning import learning
+from reparam.report.pieces import Section
+from reparam.report.policy import policy
+from reparam.report.returns import returns
+from reparam.report.rollout import rollout
+from reparam.training.randomness import stream_seed
+
+__all__ = ["sections_of", "watch"]
+
+# Steps of which pictures are kept, about a megabyte each.
+_PICTURES = 300
+
+
+def watch(model: Any, options: EnvironmentOptions, seed: int) -> Agent:
+    """Let an agent play the test episodes of a run, the first of them with pictures, if its environment draws any.
+
+    Args:
+        model: in evaluation mode.
+        options: the environment.
+        seed: of the run.
+
+    Raises:
+        BadInputError: when the environment cannot be had or fails, or has other spaces than the agent.
+    """
+    many, seed = options.test_episodes, stream_seed(seed, "test episodes", 0)
+    episodes = play(model, options.environment, episodes=many, seed=seed, copies=min(10, many), limit=options.episode_limit)
+    return Agent(model, options.environment, episodes, _drawn(model, options, seed, episodes[0]))
+
+
+def _drawn(model: Any, options: EnvironmentOptions, seed: int, episode: Episode) -> Episode:
+    """The first episode with pictures of its first steps."""
+    limit = min(len(episode.reward), _PICTURES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what an environment warns of when it draws is no reason to have no page
+            again = play(model, options.environment, episodes=1, seed=seed, copies=1, limit=limit, render=True)[0]
+    except BadInputError:  # it draws none, or the package that it draws with is missing
+        return episode
+    return replace(episode, frames=again.frames)
+
+
+def sections_of(agent: Agent, history: Sequence[Mapping[str, Any]], best: int, evaluation: Any = None) -> list[Section]:
+    """The sections of an agent.
+
+    Args:
+        agent: it, and what it has played.
+        history: of its run, a row an epoch.
+        best: the epoch whose weights it has.
+        evaluation: its `Returns` over the test episodes, when they have been made already.
+    """
+    evaluation = Returns.of(agent.episodes) if evaluation is None else evaluation
+    found: list[Callable[[], Section | None]] = [
+        lambda: learning(history, best, evaluation),
+        lambda: rollout(agent),
+        lambda: policy(agent),
+        lambda: returns(agent, evaluation),
+    ]
+    return [section for make in found if (section := make()) is not None]
