@@ -1,6 +1,7 @@
 """Environments: copies that repeat and resume, what is refused and in which words, and whole episodes."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -199,9 +200,19 @@ def test_a_process_that_dies_or_a_closed_environment_is_told(workers):
     copies.close()
 
 
+@pytest.mark.slow  # each process imports torch
+def test_processes_that_are_not_forked_give_the_same_bits(monkeypatch):
+    monkeypatch.setattr("reparam.environments.seat.get_context", lambda: multiprocessing.get_context("spawn"))
+    here, apart = (Copies(Point, 2, seed=1, workers=workers) for workers in (False, True))
+    assert same([here.start(), *lived(here, 30, generator())], [apart.start(), *lived(apart, 30, generator())])
+    apart.close()
+    with pytest.raises(BadInputError, match=r"the environment cannot go to a process \(.*\): name it by MODULE:FUNCTION"):
+        Copies(lambda: Point(), 2, seed=1, workers=True)
+
+
 def test_processes_end_with_their_copies():
     copies = Copies(Point, 2, seed=0, workers=True)
-    processes = copies._seats._processes
+    processes = list(copies._seats._processes)
     del copies
     assert not any(process.is_alive() for process in processes)
 
@@ -496,6 +507,30 @@ def test_actions_outside_are_clipped_and_the_ends_are_exact():
         spaces.to_environment(torch.tensor([[-1.0], [-7.0], [1.0], [9.0]])).tolist()
         == np.float32([[0.1], [0.1], [0.7], [0.7]]).tolist()
     )
+
+
+def test_actions_lie_in_their_space_whatever_its_type():
+    # The float32 next to a tenth is above it, and the one next to three tenths too.
+    for dtype in (np.float64, np.float32, np.float16):
+        for low, high in ((-0.1, 0.1), (-0.3, 0.3), (0.1, 0.3)):
+            space = gym.Box(low, high, (1,), dtype=dtype)
+            theirs = space_of(does=space).to_environment(torch.tensor([[-1.0], [1.0], [0.25]]))
+            assert all(space.contains(each.astype(dtype)) for each in theirs)
+
+
+def test_an_environment_gets_actions_of_its_own_type():
+    class Half(Point):
+        def __init__(self):
+            super().__init__()
+            self.action_space = gym.Box(-0.5, 1.5, (1,), dtype=np.float16)
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            return super().step(action)
+
+    copies = Copies(Half, 1, seed=0)
+    copies.start()
+    lived(copies, 3, generator())
 
 
 def test_random_actions_are_uniform():

@@ -92,13 +92,16 @@ class Copies:
         self.title, self.count, self.seed, self.stream, self._episodes = title_of(name), count, seed, stream, episodes
         seats = [partial(Seat, name, limit, render, copy) for copy in range(count)]
         self._seats: Here | Workers = Workers(seats) if workers else Here(seats)
-        abouts = self._seats.each([("about", ())] * count)
+        try:
+            abouts = self._seats.each([("about", ())] * count)
+            if any(spaces != abouts[0][0] for spaces, _ in abouts):
+                raise BadInputError(f"the copies of {self.title} have different spaces: let it make the same environment each time")
+        except BadInputError:
+            self._seats.close()
+            raise
         self.spaces: Spaces
         self.limit: int | None
         self.spaces, self.limit = abouts[0]
-        if any(spaces != self.spaces for spaces, _ in abouts):
-            self.close()
-            raise BadInputError(f"the copies of {self.title} have different spaces: let it make the same environment each time")
         self.renders, self._closed = render, False
         self._arrival: Arrival | None = None
         self._dtype = np.float32 if self.spaces.values == "real" else np.uint8

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pickle import PicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,6 +53,8 @@ class Seat:
         self._most = 1 if self.spaces.levels is None else self.spaces.levels
         declared = self.environment.observation_space.dtype
         self._dtype = np.dtype(np.float32) if self._nested is not None or declared is None else declared
+        takes = self.environment.action_space.dtype
+        self._cast = None if takes in (np.float32, np.float64, np.int64) or self.spaces.kind == "discrete" else takes
         self._copy, self._episode, self._step, self._digest = copy, -1, 0, 0
 
     def about(self) -> tuple[Spaces, int | None]:
@@ -81,6 +84,7 @@ class Seat:
     def step(self, action: np.ndarray) -> Seen:
         """Do an action, in the environment's units."""
         self._step += 1
+        action = action if self._cast is None else action.astype(self._cast)
         try:
             came = self.environment.step(action)
         except Exception as error:  # whatever the environment does
@@ -195,7 +199,13 @@ class Here:
     """The seats one after the other, in this process."""
 
     def __init__(self, seats: Sequence[Callable[[], Seat]]) -> None:
-        self.seats = [seat() for seat in seats]
+        self.seats: list[Seat] = []
+        try:
+            for seat in seats:
+                self.seats.append(seat())
+        except BaseException:
+            self.close()
+            raise
 
     def each(self, calls: Sequence[tuple[str, tuple[Any, ...]] | None]) -> list[Any]:
         """What each seat answers to its call, a method's name and what it takes; None where there is no call."""
@@ -208,12 +218,16 @@ class Here:
 
 
 class Workers:
-    """The seats each in a process of its own, side by side; the same answers as `Here`."""
+    """The seats each in a process of its own, side by side; the same answers as `Here`.
+
+    gymnasium's AsyncVectorEnv restarts episodes in its workers, from seeds that nobody can choose, and prints what fails there.
+    """
 
     def __init__(self, seats: Sequence[Callable[[], Seat]]) -> None:
         context = get_context()
         self._ends: list[Connection] = []
         self._processes: list[BaseProcess] = []
+        self._closing = weakref.finalize(self, _dismiss, self._ends, self._processes)
         for seat in seats:
             end, other = context.Pipe()
             # A process that is forked holds our ends of the pipes too; it closes them, to see the end when we are gone.
@@ -222,12 +236,14 @@ class Workers:
             with warnings.catch_warnings():
                 # Python 3.12 and later warn of forks beside threads, whose locks a child could need: it runs an environment only.
                 warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
-                process.start()
+                try:
+                    process.start()
+                except (PicklingError, AttributeError, TypeError) as error:  # where processes are not forked
+                    self.close()
+                    raise BadInputError(f"the environment cannot go to a process ({error}): name it by MODULE:FUNCTION") from error
             other.close()
             self._ends.append(end)
             self._processes.append(process)
-        self._closing = weakref.finalize(self, _dismiss, self._ends, self._processes)
-        self.each([("about", ())] * len(seats))  # so that what cannot be made is told here
 
     def each(self, calls: Sequence[tuple[str, tuple[Any, ...]] | None]) -> list[Any]:
         """As `Here` has it. Where several fail, the first one's failure is told."""

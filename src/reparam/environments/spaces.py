@@ -123,14 +123,16 @@ class Spaces:
                 f"an agent gave actions of shape {given.shape}; this environment takes rows of shape {self.action}: "
                 "look at what the agent's act returns"
             )
-        low, half, high = self._units
+        low, half, least, most = self._units
         if self.kind == "continuous":
             wide = given.astype(np.float64)
             if np.count_nonzero(np.isfinite(wide)) != wide.size:
                 raise BadInputError("an agent gave actions that are not finite: look at what its act returns, and at its weights")
-            inside: np.ndarray = np.minimum(np.maximum(low + (wide + 1.0) * half, low), high)
-            return inside.astype(np.float32)
-        if given.dtype.kind not in "iu" or not ((given >= 0) & (given <= high - low)).all():
+            with np.errstate(over="ignore"):
+                theirs = (low + (wide + 1.0) * half).astype(np.float32)
+            inside: np.ndarray = np.minimum(np.maximum(theirs, least), most)
+            return inside
+        if given.dtype.kind not in "iu" or not ((given >= 0) & (given <= most - low)).all():
             raise BadInputError(
                 f"an agent gave actions of {action.dtype}, from {given.min():g} to {given.max():g}; this environment takes "
                 f"integers below {' x '.join(map(str, self.choices))}: look at what the agent's act returns"
@@ -140,20 +142,24 @@ class Spaces:
 
     def from_environment(self, action: np.ndarray) -> Tensor:
         """Actions in the agent's units, of actions in the environment's: the way back, for what lies within the bounds."""
-        low, half, _ = self._units
+        low, half = self._units[:2]
         if self.kind == "continuous":
             return torch.from_numpy(((np.asarray(action, dtype=np.float64) - low) / half - 1.0).astype(np.float32))
         return torch.from_numpy(np.asarray(np.asarray(action).astype(np.int64) - low))
 
     @cached_property
-    def _units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The least action, half of the range, and the greatest action, in the environment's units."""
+    def _units(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The least action and half of the range, in the environment's units; and the ends, of the type that it is given."""
         if self.kind == "continuous":
             low, high = np.array(self.low), np.array(self.high)
-            return low, 0.5 * (high - low), high
+            least, most = low.astype(np.float32), high.astype(np.float32)
+            # The float32 next to a bound may lie outside of it.
+            least = np.where(least < low, np.nextafter(least, np.float32(np.inf)), least)
+            most = np.where(most > high, np.nextafter(most, np.float32(-np.inf)), most)
+            return low, 0.5 * (high - low), least, most
         low = np.array(self.low or (0,) * len(self.choices), dtype=np.int64).reshape(self.action)
         many = np.array(self.choices, dtype=np.int64).reshape(self.action)
-        return low, (many - 1) // 2, low + many - 1
+        return low, many // 2, low, low + many - 1
 
     def facts(self) -> dict[str, Any]:
         """The fields as JSON holds them: lists for tuples."""
