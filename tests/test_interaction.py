@@ -19,7 +19,11 @@ CARTPOLE = EnvironmentOptions(environment="CartPole-v1", epoch_steps=256, evalua
 TINY = {
     "sac": (PENDULUM, {"hidden": (8,), "random_steps": 20, "updates": 0.25}),
     "reinforce": (CARTPOLE, {"hidden": (8,), "rollout": 32}),
-    "world": (PENDULUM, {"deterministic": 8, "hidden": (8,), "random_steps": 40, "updates": 0.05, "length": 6, "horizon": 3}),
+    "world": (
+        PENDULUM,
+        {"deterministic": 8, "hidden": (8,), "latent_dim": 4, "actor_hidden": (8,), "random_steps": 40, "updates": 0.05}
+        | {"sequence_length": 6, "horizon": 3},
+    ),
 }
 
 

@@ -33,6 +33,8 @@ class Case(NamedTuple):
 
 TEXT = ("--hidden", "32", "--learning_rate", "0.01", "--batch_size", "16")
 FEW = {"sample": ("--n", "3"), "predict": ("--samples", "3"), "posterior": ("--n", "50")}
+PLAYED = "an environment"
+WORLD = ("--hidden", "32", "--deterministic", "32", "--latent_dim", "8")
 SHORT = ("--warm_up", "0", "--ema", "0.9")  # the defaults are for more steps
 CASES = {
     "vae, digits": Case("vae", None, ("--hidden", "32", "--latent_dim", "4", "--learning_rate", "0.01"), 6, 10.0),
@@ -58,13 +60,21 @@ CASES = {
     "graphical, eight_schools": Case("graphical", None, ("--passes", "10", "--samples", "4"), 3, -0.2),
     "graphical, iris": Case("graphical", "iris", ("--passes", "10", "--learning_rate", "0.05"), 3, 0.3),
     "graphical, any table": Case("graphical", "table", ("--passes", "10", "--learning_rate", "0.05"), 3, 0.04),
+    "sac, Pendulum-v1": Case("sac", PLAYED, ("--hidden", "64,64", "--epoch_steps", "800", "--batch_size", "64"), 4, 300.0),
+    "reinforce, CartPole-v1": Case(
+        "reinforce", PLAYED, ("--hidden", "32", "--epoch_steps", "2048", "--learning_rate", "0.003"), 4, 60.0
+    ),
+    "world, Pendulum-v1": Case(
+        "world", PLAYED, WORLD, 2, -1500.0
+    ),  # it learns what the world is like: the loss of that falls, below
+    "world, sequences": Case("world", "sequences", (*WORLD, "--learning_rate", "0.01"), 6, 0.5),
     "diffusion, sounds": Case("diffusion", "sounds", ("--mels", "16", "--channels", "16,16", *SHORT), 8, 0.05),
 }
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """A text, a folder of sounds (tones of two heights with some noise), and a table with gaps and categories."""
+    """A text, a folder of sounds (tones of two heights with some noise), a table with gaps and categories, and pendulums."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "lines.txt").write_text("\n".join(f"{line}{end}" for end in ("", ".", "!", "?", " ?!") for line in 4 * LINES))
     generator = np.random.default_rng(0)
@@ -78,12 +88,21 @@ def sources(tmp_path_factory):
     rows = [f"{1 + generator.normal():.3f},{'north' if i % 3 else ''},{'yes' if i % 2 else 'no'}" for i in range(60)]
     rows[4] = ",south,yes"
     (folder / "table.csv").write_text("\n".join(["height,side,ripe", *rows]))
-    return {"text": str(folder / "lines.txt"), "sounds": str(folder / "sounds"), "table": str(folder / "table.csv")}
+    time, phase = np.arange(20), generator.uniform(0, 2 * np.pi, (64, 1))
+    swings = np.stack([np.cos(0.5 * time + phase), np.sin(0.5 * time + phase)], -1)
+    np.savez(folder / "swings.npz", observation=swings + 0.05 * generator.normal(size=swings.shape))
+    return {
+        "sequences": str(folder / "swings.npz"),
+        "text": str(folder / "lines.txt"),
+        "sounds": str(folder / "sounds"),
+        "table": str(folder / "table.csv"),
+    }
 
 
 def words(case, sources, out):
-    data = () if case.data is None else ("--data", sources.get(case.data, case.data))
-    common = ("--epochs", str(case.epochs), "--importance_samples", "2", "--threads", "1", "--device", "cpu", "--out", str(out))
+    data = () if case.data in (None, PLAYED) else ("--data", sources.get(case.data, case.data))
+    judged = ("--test_episodes", "2") if case.data == PLAYED else ("--importance_samples", "2")
+    common = ("--epochs", str(case.epochs), *judged, "--threads", "1", "--device", "cpu", "--out", str(out))
     return ["train", case.model, *data, *case.flags, *common]
 
 
@@ -105,7 +124,8 @@ def test_its_loss_falls_and_what_comes_after_works(case, sources, cli, tmp_path,
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page).lower().split()
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)  # it needs nothing beside itself
 
-    code, found, error = cli("evaluate", "run", "--importance_samples", "2", "--json")
+    judged = ("--episodes", "2") if case.data == PLAYED else ("--importance_samples", "2")
+    code, found, error = cli("evaluate", "run", *judged, "--json")
     assert code == 0, error
     assert json.loads(found)["rows"] > 0
     suggested = re.findall(r"^  reparam (\w+) run$", out, re.MULTILINE)
