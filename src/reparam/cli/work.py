@@ -168,7 +168,7 @@ class InEnvironment:
         self.options, self.spaces = options, options.spaces()
 
     def about(self, training: Training) -> str:
-        return f"{self.options.environment}: {self.options.epoch_steps} steps in it an epoch"
+        return f"{self.options.environment}: {self.spaces.words}; {self.options.epoch_steps} steps in it an epoch"
 
     def model(self, kind: Any, config: Any) -> Any:
         return kind.for_environment(config, self.spaces)
