@@ -225,7 +225,8 @@ def test_estimators_that_are_given_make_values_with_a_gradient(name):
 def test_relaxed_values_lie_between_the_choices_and_scored_ones_pass_no_gradient():
     space = space_of(OneHot(2, 4), estimator=rp.GumbelSoftmax(1.0))
     z = space.observe(*episodes(), fresh()).state.stochastic
-    assert bool((z > 0).all()) and torch.allclose(z.sum(-1), torch.ones(3, 6, 2, dtype=torch.float64))
+    assert bool((z > 0).all())
+    assert torch.allclose(z.sum(-1), torch.ones(3, 6, 2, dtype=torch.float64))
     space.estimator = rp.Score()
     assert not space.observe(*episodes(), fresh()).state.stochastic.requires_grad
 
