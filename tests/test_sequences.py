@@ -1,6 +1,7 @@
 """Sequences: what led where, whatever the file; windows, lengths, ends of episodes; and what is refused."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -96,6 +97,26 @@ def test_actions_are_taken_at_observations_unless_it_is_said_that_they_led_there
     assert led.beside["action"][:, :6].equal(data.beside["action"])
     with pytest.raises(AssertionError):
         follows(sequences(npz(tmp_path, x=x, **before)))
+    # One observation more than actions leaves no choice.
+    assert follows(sequences(npz(tmp_path, x=x, action=actions, reward=rewards), actions="led")).shape == (7, 2)
+
+
+def test_a_row_may_begin_within_an_episode(tmp_path):
+    x, actions, rewards = rectangle()
+    rows = {"x": x[:, 3:], "action": actions[:, 2:], "reward": rewards[:, 2:]}
+    data = follows(sequences(npz(tmp_path, **rows, first=np.zeros((8, 4))), actions="led"))
+    assert data.beside["action"][:, 0].tolist() == actions[:, 2].tolist()
+    assert not data.beside["first"].any()
+
+
+def test_what_came_to_its_end_is_told_from_what_was_cut_short(tmp_path):
+    x, actions, rewards = rectangle()
+    over, ends = np.zeros_like(rewards), np.zeros_like(rewards)
+    over[:2, 5] = ends[:4, 5] = 1
+    rows = {"x": x, "action": actions, "reward": rewards}
+    data = follows(sequences(npz(tmp_path, **rows, done=ends, terminated=over)), ends=2)
+    assert follows(sequences(npz(tmp_path, **rows, done=ends)), ends=4)
+    assert follows(sequences(npz(tmp_path, **rows, truncated=ends, terminated=over)), ends=2).digest == data.digest
 
 
 def test_one_flat_recording_is_cut_at_the_ends_of_its_episodes(tmp_path):
@@ -122,8 +143,18 @@ def test_one_flat_recording_is_cut_at_the_ends_of_its_episodes(tmp_path):
     assert (data.beside["action"].dtype, data.choices) == (torch.float32, None)
     # By the numbers of the episodes instead.
     numbers = np.repeat(np.arange(4), LENGTHS)
-    again = sequences(npz(tmp_path, **flat, next_observations=following, episode=numbers))
-    assert torch.equal(again.x, data.x)
+    begins = np.isin(np.arange(sum(LENGTHS)), [0, *(last + 1)])
+    for name, found in {"episode": numbers, "is_first": begins}.items():
+        again = sequences(npz(tmp_path, **flat, next_observations=following, **{name: found}))
+        assert torch.equal(again.x, data.x)
+
+
+def test_one_episode_with_an_observation_more(tmp_path):
+    (x, actions, rewards), *_ = episodes([30])
+    flat = {"x": x, "action": actions, "reward": rewards}
+    data = follows(sequences(npz(tmp_path, **flat, done=np.eye(30)[29])), ends=1)
+    assert (len(data), data.shape) == (1, (31, 2))
+    refused(npz(tmp_path, **flat, done=np.eye(30)[4]), r"array 'done' .* at index \(4,\) says that the episode ends")
 
 
 def test_sequences_of_unequal_length(tmp_path):
@@ -131,7 +162,7 @@ def test_sequences_of_unequal_length(tmp_path):
     lengths = np.array([10, 4, 7, 2])
     x = x.copy()
     for row, length in enumerate(lengths):
-        x[row, length:] = np.nan
+        x[row, length:], rewards[row, length - 1 :] = np.nan, np.nan
     found = follows(sequences(npz(tmp_path, x=x, action=actions, reward=rewards, length=lengths)))
     assert found.beside["mask"].sum(1).tolist() == lengths.tolist()
     mask = np.arange(10) < lengths[:, None]
@@ -179,12 +210,32 @@ def test_the_rows_of_a_table_are_times(tmp_path, suffix):
         data = follows(sequences(path, window=5))
     assert (data.columns, data.choices, data.shape) == (("a", "b"), (3,), (5, 2))
     assert data.beside["mask"].sum(1).tolist() == [5, 5, 2, 5, 5, 5, 3]
+    assert data.beside["action"].shape == (7, 5)
     frame = frame[["a", "b"]].assign(action_0=actions - 0.5, action_1=actions)
     frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
     data = sequences(path)
     assert (len(data), data.shape, data.beside["action"].shape, data.choices) == (1, (30, 2), (1, 30, 2), None)
+    frame = frame.assign(action_0=actions - 1)  # no choices: -1 is none
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    assert sequences(path).beside["action"].dtype == torch.float32
+    frame = frame.assign(done=0, dones=0)
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    refused(path, "'done' and 'dones', which mean the same")
+    frame = frame.filter(["action_0", "action_1"])
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path)
+    refused(path, "no column of observations beside action_0, action_1")
+
+
+def test_one_recording_is_not_split():
+    data = from_tensor(X[0], layout="sequence")
     with pytest.raises(BadInputError, match=r"1 sequences, .* cut them into windows \(window=..., --window\)"):
         split(data)
+
+
+def test_the_array_of_observations_by_name(tmp_path):
+    path = npz(tmp_path, pixels=X, x=2 * X, action=A)
+    assert torch.equal(sequences(path, array="pixels").x, torch.from_numpy(X))
+    refused(path, "has 'pixels', which has no meaning")
 
 
 def test_arrays_without_names(tmp_path):
@@ -285,6 +336,9 @@ def test_the_digest_is_that_of_everything():
     for changed in ({**beside, "action": other}, {"action": actions}, {**beside, "action": actions * 1.0}, {"reward": rewards}, {}):
         found.add(from_tensor(x, beside=changed, layout="sequence").digest)
     assert len(found) == 6
+    flags = torch.ones(8, 7, dtype=torch.bool)
+    named = [replace(data, beside={"first": flags, name: flags}).digest for name in ("mask", "terminated")]
+    assert named[0] != named[1]
 
 
 def test_from_tensors_and_data_sets():
@@ -358,6 +412,7 @@ def put(array, index, value):
         ({"x": X, "length": np.full(8, 2.5)}, r"holds 2.5 at index \(0,\)"),
         ({"x": X, "length": np.full(5, 7)}, r"array 'length' of .* has shape \(5,\): 8 is wanted"),
         ({"x": X, "mask": np.tile([1, 0, 1, 1, 1, 1, 1], (8, 1))}, "array 'mask' of .* in row 0 .*ones, then zeros"),
+        ({"x": X, "mask": np.zeros((8, 7))}, "array 'mask' of .* in row 0"),
         ({"x": X, "mask": np.ones((8, 7)), "length": np.full(8, 6)}, "in row 0 .*as many ones as its length"),
         ({"x": X[0], "mask": np.ones(7)}, "array 'mask' of .*no such array is wanted"),
         ({"x": X, "next_observation": X}, None),
@@ -394,6 +449,9 @@ def test_options_that_fit_nothing_are_refused(tmp_path):
         refused(path, "at least 2 steps", window=window)
     refused(path, r"window=3 is of sequences: give layout='sequence'", window=3, layout="auto")
     refused(path, r"actions='led' is of sequences", actions="led", layout="auto")
+    both = npz(tmp_path, x=X, next_observation=X, action=np.zeros((8, 7)))
+    refused(both, "next_observation.* has a meaning only where an action was taken", actions="led")
+    path = npz(tmp_path, x=X)
     refused(path, "response=.* has no meaning for", response=("x",))
     refused(path, "gaps='keep' has no meaning for", gaps="keep")
     refused(path, "rate=1 has no meaning for", sound={"rate": 1})
