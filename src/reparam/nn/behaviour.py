@@ -105,11 +105,14 @@ class Behaviour(nn.Module):
     From states that were lived through, the model imagines `horizon` steps with actions a of the policy. With the λ-returns R of
     the rewards that it predicts, the actor climbs
 
-        E Σ_t w_t (R_t / S + η H[π(a | s_t)]),
+        E [w_0 R_0 / S + η Σ_t w_t H[π(a | s_t)]],
 
-    by the gradient through the model where actions have a path, and the critic comes near R. The weight w_t is the discounted
-    probability that the episode still goes on at step t, and S the spread of the returns, from their 5th to their 95th
+    by the gradient through the model where actions have a path, and the critic comes near R_t at each step. The weight w_t is the
+    discounted probability that the episode still goes on at step t, and S the spread of the returns, from their 5th to their 95th
     percentile, a moving average and at least 1. Values after a step are those of a critic that follows slowly.
+
+    The papers climb the returns of all steps, Σ_t R_t, and let each depend on the actions before it: late rewards then count
+    several times, and the policy that is best for that sum is not the best one. R_0 has them all once.
 
     Args:
         features: numbers that tell a state, `StateSpace.features`.
@@ -123,7 +126,7 @@ class Behaviour(nn.Module):
         horizon: steps imagined.
         discount: γ.
         decay: λ of the returns.
-        entropy: η, in units of the spread of the returns; a little keeps the policy from being sure too early.
+        entropy: η, a nat for each step in units of the spread of the returns; a little keeps the policy from being sure too early.
         rate: with which the slow critic follows.
         starts: of the states that are given, as many are gone on from, at equal distances; 0 is all.
 
@@ -220,12 +223,13 @@ class Behaviour(nn.Module):
         weight = torch.cat([alive[:1], gamma[:-1]]).detach().cumprod(0)
         target = returns.detach()
         self._next = spread = self._moved(target)
-        gain = returns / spread
         if isinstance(self.estimator, Score):
             outputs = self.actor(features[:-1])
-            gain = self._law(outputs).log_prob(taken) * (target - value[:-1]) / spread
+            gain = (weight * self._law(outputs).log_prob(taken) * (target - value[:-1])).sum(0)
+        else:
+            gain = weight[0] * returns[0]
         entropy = self._entropy(outputs, source)
-        actor = -(weight * (gain + self.entropy * entropy)).mean()
+        actor = -(gain / spread + self.entropy * (weight * entropy).sum(0)).mean()
         critic = 0.5 * (weight * (self.critic(features[:-1].detach())[0] - target / spread).square()).mean()
         parts = {"actor": actor, "critic": critic, "entropy": entropy.mean(), "imagined": target.mean()}
         return Lesson(actor + critic, {name: part.detach() for name, part in parts.items()})
