@@ -98,7 +98,14 @@ def _of_data(run: Run, model: Any, history: list[dict[str, Any]], best: int, eva
         rows = _TEXTS if splits.test.values == "tokens" else _ROWS
         inputs = each(lambda tensor: tensor[:rows], model.inputs(splits.test))
         evaluation = model.evaluate(inputs, k=_NOISES if hasattr(model, "trajectory") else _IMPORTANCE_SAMPLES, source=source)
-    found = [_training(model, history, best, run.record), *sections(model, splits)]
+    found = [_training(model, history, best, run.record)]
+    if hasattr(model, "open_loop"):
+        from reparam.report.agents import sections_of_world
+        from reparam.report.recorded import recorded
+
+        found += sections_of_world(recorded(model, splits), evaluation)
+    else:
+        found += sections(model, splits)
     return _Shown(evaluation, _kind_of_rows(model, run.record), found)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reparam.environments.episodes import Episode
+from reparam.nn.state_space import State
 from reparam.noise import Fresh, Noise
 
 __all__ = ["Agent", "Names"]
@@ -165,11 +166,38 @@ class Agent:
 
     @torch.no_grad()
     def values(self, observation: Tensor) -> Tensor | None:
-        """What the model expects to earn from there on, where it can tell."""
-        if not hasattr(self.model, "values"):
+        """What the model expects to earn from each row on, as if an episode began there; None where it cannot tell."""
+        if hasattr(self.model, "values"):
+            found: Tensor | None = self.model.values(observation)
+            return found
+        if getattr(self.model, "behaviour", None) is None:
             return None
-        found: Tensor | None = self.model.values(observation)
-        return found
+        _, carry = self.model.act(observation, None, torch.ones(len(observation), dtype=torch.bool), None)
+        worth: Tensor = self.model.behaviour.value(self.model.space.join(State(*carry[:2])))
+        return worth
+
+    @torch.no_grad()
+    def values_along(self, episodes: Sequence[Episode]) -> list[Tensor] | None:
+        """The same at each step of episodes, T each, given what came before it."""
+        if getattr(self.model, "behaviour", None) is None:
+            found = self.values(torch.cat([episode.observation[:-1] for episode in episodes]))
+            return None if found is None else list(found.split([len(episode.reward) for episode in episodes]))
+        states = self.states_along(episodes)
+        return [self.model.behaviour.value(self.model.space.join(state)) for state in states]
+
+    @torch.no_grad()
+    def states_along(self, episodes: Sequence[Episode]) -> list[State]:
+        """The states of a world model at each step of episodes, T + ... each, as it has them when it acts."""
+        longest = max(len(episode.reward) for episode in episodes)
+        carry, made = None, []
+        for t in range(longest):
+            # An episode that is over stands still: what is made of it then is cut off.
+            seen = torch.stack([episode.observation[min(t, len(episode.reward) - 1)] for episode in episodes])
+            _, carry = self.model.act(seen, carry, torch.full((len(episodes),), t == 0), None)
+            made.append(carry[:2])
+        deterministic, stochastic = (torch.stack(part, 1) for part in zip(*made, strict=True))
+        lengths = [len(episode.reward) for episode in episodes]
+        return [State(deterministic[i, :n], stochastic[i, :n]) for i, n in enumerate(lengths)]
 
     def to_go(self, episode: Episode) -> np.ndarray:
         """The discounted return from each step of an episode on, T."""

@@ -11,14 +11,17 @@ from reparam.environments.episodes import Episode, Returns, play
 from reparam.environments.options import EnvironmentOptions
 from reparam.errors import BadInputError
 from reparam.report.agent import Agent
+from reparam.report.dreams import dreams
 from reparam.report.learning import learning
 from reparam.report.pieces import Section
 from reparam.report.policy import policy
+from reparam.report.recorded import Recorded, lived
 from reparam.report.returns import returns
 from reparam.report.rollout import rollout
+from reparam.report.worlds import foresight, imagined, latents, surprise
 from reparam.training.randomness import stream_seed
 
-__all__ = ["sections_of", "watch"]
+__all__ = ["sections_of", "sections_of_world", "watch"]
 
 # Steps of which pictures are kept, about a megabyte each.
 _PICTURES = 300
@@ -68,4 +71,20 @@ def sections_of(agent: Agent, history: Sequence[Mapping[str, Any]], best: int, e
         lambda: policy(agent),
         lambda: returns(agent, evaluation),
     ]
-    return [section for make in found if (section := make()) is not None]
+    sections = [section for make in found if (section := make()) is not None]
+    if hasattr(agent.model, "open_loop"):
+        sections += [*filter(None, [dreams(agent)]), *sections_of_world(lived(agent))]
+    return sections
+
+
+def sections_of_world(subject: Recorded, evaluation: Any = None) -> list[Section]:
+    """The sections of a world model.
+
+    Args:
+        subject: it, and sequences.
+        evaluation: of it on all of the test sequences; by default on those.
+    """
+    if evaluation is None:
+        evaluation = subject.model.evaluate(subject.batch, k=1, source=subject.source())
+    made = [foresight(subject, evaluation), surprise(subject), imagined(subject), latents(subject)]
+    return [section for section in made if section is not None]

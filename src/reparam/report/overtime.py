@@ -10,7 +10,7 @@ from reparam.report.agent import Agent
 from reparam.report.chart import MUTED, SERIES, Chart
 from reparam.report.pieces import Figure
 
-__all__ = ["acted", "earned", "over_time", "seen"]
+__all__ = ["acted", "earned", "lively", "over_time", "seen"]
 
 # Series of one chart, choices whose probabilities are curves, and numbers of an observation that are shown.
 _MOST, _SEEN = len(SERIES), 6
@@ -71,7 +71,7 @@ def seen(agent: Agent) -> Figure | None:
     if not names:
         return None
     values, charts = x.double().numpy(), []
-    places = _lively(values, _SEEN)
+    places = lively(values, _SEEN)
     for place in places:
         name, one = names[place], values[:, place]
         described = f"{name} by step, from {one.min():.3g} to {one.max():.3g}"
@@ -87,7 +87,7 @@ def acted(agent: Agent) -> Figure:
     if not spaces.choices:
         low, high = (agent.in_units(drawn.quantile(q, 0)) for q in (0.16, 0.84))
         done = agent.in_units(episode.action)
-        places = _lively(done, _MOST)
+        places = lively(done, _MOST)
         key = tuple(agent.names.action[place] for place in places)
         wide = ", ".join(f"{name} {(high - low)[:, place].mean():.3g}" for name, place in zip(key, places, strict=True))
         chart = over_time(
@@ -112,7 +112,7 @@ def acted(agent: Agent) -> Figure:
         chart = over_time("acted", title, f"Probability of each choice by step; on average {means}", series, limits=(-0.04, 1.04))
         return Figure("How sure its policy was of what to do.", [chart], () if two else key)
     done = episode.action.reshape(len(episode.action), -1).double().numpy()
-    places = _lively(done, _MOST)
+    places = lively(done, _MOST)
     key = tuple(agent.names.action[place] for place in places) if len(spaces.choices) > 1 else ("choice",)
     series = {name: done[:, place] for name, place in zip(key, places, strict=True)}
     chart = over_time("acted", "Choices", f"Choices by step, from {done.min():.0f} to {done.max():.0f}", series, dots=True)
@@ -127,17 +127,17 @@ def earned(agent: Agent) -> Figure | None:
         described = f"Reward by step, from {reward.min():.3g} to {reward.max():.3g}, {reward.sum():.4g} in all"
         charts.append(over_time("reward", "Reward", described, {"reward": reward}))
     caption = "What each step earned." if charts else f"Each step earned {reward[0]:.3g}."
-    expected = agent.values(episode.observation[:-1])
+    expected = agent.values_along([episode])
     if expected is None:
         return Figure(caption, charts) if charts else None
-    real, told = agent.to_go(episode), expected.double().numpy()
+    real, told = agent.to_go(episode), expected[0].double().numpy()
     described = f"Discounted return to come by step: at the start it was {real[0]:.4g}, and {told[0]:.4g} were expected"
     charts.append(over_time("to-go", "Return to come, discounted", described, {"real": real, "expected": told}))
     caption += f" The return to come is discounted by {agent.discount:g} a step: what came, and what the model's values said."
     return Figure(caption, charts, ("real", "expected by the values"))
 
 
-def _lively(values: np.ndarray, most: int) -> list[int]:
+def lively(values: np.ndarray, most: int) -> list[int]:
     """The columns that move most from step to step, relative to their range; all of them, in order, where they are few."""
     if values.shape[1] <= most:
         return list(range(values.shape[1]))

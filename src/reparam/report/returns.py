@@ -11,10 +11,10 @@ from reparam.report.agent import Agent
 from reparam.report.chart import INK, MUTED, SERIES, Chart
 from reparam.report.pieces import Figure, Section, minus
 
-__all__ = ["returns"]
+__all__ = ["against", "returns"]
 
-# Pairs of an expected and a real return.
-_PAIRS = 1500
+# Pairs of an expected and a real return, and the episodes that they are from.
+_PAIRS, _EPISODES = 1500, 100
 
 
 def returns(agent: Agent, evaluation: Any) -> Section:
@@ -60,29 +60,33 @@ def _spread(name: str, title: str, description: str, values: np.ndarray) -> str:
 
 def _expected(agent: Agent) -> Figure | None:
     """Expected against real discounted returns, of states of the first half of each episode: the others end too soon to tell."""
-    halves = [episode for episode in agent.episodes if len(episode.reward) > 1]
-    if not halves or agent.values(halves[0].observation[:1]) is None:
+    episodes = [episode for episode in agent.episodes[:_EPISODES] if len(episode.reward) > 1]
+    told = agent.values_along(episodes) if episodes else None
+    if told is None:
         return None
-    seen = torch.cat([episode.observation[: len(episode.reward) // 2] for episode in halves])
-    real = np.concatenate([agent.to_go(episode)[: len(episode.reward) // 2] for episode in halves])
-    some = torch.linspace(0, len(seen) - 1, min(_PAIRS, len(seen))).round().long()
-    told = agent.values(seen[some])
-    assert told is not None
-    real, expected = real[some.numpy()], told.double().numpy()
-    bias, alike = float((expected - real).mean()), _correlation(expected, real)
-    words = f"on average they are {abs(bias):.3g} too {'high' if bias > 0 else 'low'}"
+    real = np.concatenate([agent.to_go(episode)[: len(episode.reward) // 2] for episode in episodes])
+    expected = torch.cat([values[: len(values) // 2] for values in told]).double().numpy()
+    some = np.linspace(0, len(real) - 1, min(_PAIRS, len(real))).round().astype(int)
+    axes = ("discounted return that came", "expected")
+    chart, words = against("expected", "What the values expect", real[some], expected[some], axes)
+    caption = f"States of the first half of each test episode, discounted by {agent.discount:g} a step; {words}."
+    return Figure(caption, [chart])
+
+
+def against(name: str, title: str, real: np.ndarray, told: np.ndarray, axes: tuple[str, str]) -> tuple[str, str]:
+    """What came across and what was told up, with the line where they agree; and how they differ, in words."""
+    bias, alike = float((told - real).mean()), _correlation(told, real)
+    words = f"{axes[1]} ones are {abs(bias):.3g} too {'high' if bias > 0 else 'low'} on average"
     words += f", and their correlation with what came is {alike:.2f}" if alike is not None else ""
-    chart = Chart("expected", f"Dots: the discounted return that came across, the expected one up; {words}", width=4.2, height=3.2)
+    chart = Chart(name, f"Dots: {axes[0]} across, {axes[1]} up; {words}", width=4.2, height=3.2)
     with chart as axis:
-        axis.scatter(real, expected, s=5, color=SERIES[0], alpha=0.35, linewidths=0)
-        span = [float(min(real.min(), expected.min())), float(max(real.max(), expected.max()))]
+        axis.scatter(real, told, s=5, color=SERIES[0], alpha=0.35, linewidths=0)
+        span = [float(min(real.min(), told.min())), float(max(real.max(), told.max()))]
         axis.plot(span, span, color=MUTED, linewidth=0.8)
-        axis.set_title("What the values expect")
-        axis.set_xlabel("discounted return that came")
-        axis.set_ylabel("expected")
-    caption = f"States of the first half of each test episode, discounted by {agent.discount:g} a step. On the line the values are "
-    caption += f"right: {words}."
-    return Figure(caption, [chart.svg])
+        axis.set_title(title)
+        axis.set_xlabel(axes[0])
+        axis.set_ylabel(axes[1])
+    return chart.svg, words
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:

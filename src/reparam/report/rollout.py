@@ -72,8 +72,9 @@ def rollout(agent: Agent) -> Section:
     episode = agent.shown
     steps, total = len(episode.reward), float(episode.reward.sum())
     end = "ended" if episode.terminated else "was cut short"
+    came = minus(f"{total:.4g}")
     lead = (
-        f"The first of the test episodes, not picked: it {end} after {steps} step{'s' * (steps > 1)} and returned {minus(f'{total:.4g}')}. The "
+        f"The first of the test episodes, not picked: it {end} after {steps} step{'s' * (steps > 1)} and returned {came}. The "
         "agent takes the action that it finds most likely."
     )
     figures = []
