@@ -52,7 +52,7 @@ class Copies:
         seed: of the run.
         stream: of the seeds: training and evaluation see different episodes.
         limit: steps after which an episode is cut short, in place of gymnasium's for that name.
-        workers: a process for each copy: the same numbers, faster when a step takes more than about a tenth of a millisecond.
+        workers: a process for each copy: the same numbers, sooner where a step takes a millisecond or more.
         render: whether `frames` are wanted.
         episodes: how many of the stream there are, from the first; a copy that has none left rests: its arrivals stand still.
 

@@ -91,7 +91,8 @@ def _registered(name: str, title: str, options: dict[str, Any]) -> Any:
     except (error.DeprecatedEnv, error.VersionNotFound) as old:
         raise BadInputError(f"{title} is not there: {old}") from old
     except (error.UnregisteredEnv, error.Error) as unknown:
-        near = difflib.get_close_matches(name, list(gymnasium.registry), n=3, cutoff=0.5)
+        known = [other for other in gymnasium.registry if "/" in name or "/" not in other]
+        near = difflib.get_close_matches(name, known, n=2)
         raise BadInputError(
             f"there is no environment {title}{': did you mean ' + ' or '.join(near) + '?' if near else ''} "
             "(gymnasium's names, or MODULE:FUNCTION for one of your own; a package that brings its own is named in front, "

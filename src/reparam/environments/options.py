@@ -18,7 +18,7 @@ class EnvironmentOptions:
         environment: an id that gymnasium knows, such as Pendulum-v1, or MODULE:FUNCTION of your own, which takes nothing (or
             render_mode, for pictures) and returns a gymnasium.Env.
         copies: of it, side by side.
-        workers: a process for each copy.
+        workers: a process for each copy, which pays where a step takes a millisecond or more.
         epoch_steps: steps in it, of all copies together, that make an epoch.
         evaluation_episodes: after each epoch, by which the best is picked.
         test_episodes: in the evaluation at the end of training; others than those.
