@@ -18,6 +18,8 @@ _GRADIENTS = {
     "quadrature": "its gradient is a sum over fixed actions (quadrature)",
 }
 
+_WAYS = {"pathwise": "that of their samples (pathwise)", "leave_one_out": "the score function's, with leave-one-out baselines"}
+
 
 def policy(model: Any, noise: str) -> tuple[str, str, str]:
     """The idea of an agent: its words, its picture, and what this run chose."""
@@ -121,7 +123,7 @@ def world(model: Any, noise: str) -> tuple[str, str, str]:
     )
     run = f"In this run latents are {latent}"
     if estimator := getattr(config, "estimator", None):
-        run += f", with the gradient of {estimator.replace('_', '-')}"
+        run += f", whose gradient is {_WAYS.get(estimator, estimator.replace('_', '-'))}"
     run += f"; the noise is {noise}."
     described = "States follow each other; each takes its own noise epsilon, and the gradient flows back through all of them"
     return text, picture(parts, described), run

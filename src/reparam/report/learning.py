@@ -15,8 +15,10 @@ from reparam.report.pieces import Figure, Section
 
 __all__ = ["learning"]
 
+# Charts that have room beside the learning curve.
+_BESIDE = 6
 # What the parts of losses are called, where their names alone do not say.
-_TITLES = {"elbo": "ELBO", "kl": "KL", "return": "Imagined return"}
+_TITLES = {"elbo": "ELBO", "kl": "KL", "imagined": "Imagined return"}
 
 
 def learning(history: Sequence[Mapping[str, Any]], best: int, evaluation: Any) -> Section:
@@ -40,9 +42,9 @@ def learning(history: Sequence[Mapping[str, Any]], best: int, evaluation: Any) -
         [Figure(caption, [_returns(history, shown, evaluation)], key)],
     )
     if parts := _parts(history):
-        section.figures.append(
-            Figure("What training watched, by steps: means of each epoch.", [_part(history, name) for name in parts], small=True)
-        )
+        watched = "What training watched, by steps: means of each epoch."
+        charts = [_part(history, name) for name in parts]
+        section.figures.append(Figure(watched, charts, wide=len(parts) > _BESIDE, small=True))
     if groups := [name.removeprefix("snr/") for name in history[-1] if name.startswith("snr/")]:
         noise = "Of one step's gradient in each part of the model, the noise of the minibatch included."
         section.figures.append(Figure(noise, [ratios(history, groups)], tuple(groups)))

@@ -18,7 +18,7 @@ from reparam.report.planes import plane_of
 __all__ = ["policy"]
 
 # Cells of a side, draws in each, visited states that are shown, and numbers of an observation up to which there is a picture.
-_SIDE, _DRAWS, _VISITED, _NUMBERS = 41, 64, 1200, 32
+_SIDE, _DRAWS, _VISITED, _NUMBERS = 41, 64, 600, 32
 
 
 def policy(agent: Agent) -> Section | None:

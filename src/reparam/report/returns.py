@@ -14,7 +14,7 @@ from reparam.report.pieces import Figure, Section, minus
 __all__ = ["against", "returns"]
 
 # Pairs of an expected and a real return, and the episodes that they are from.
-_PAIRS, _EPISODES = 1500, 100
+_PAIRS, _EPISODES = 700, 100
 
 
 def returns(agent: Agent, evaluation: Any) -> Section:

@@ -94,12 +94,13 @@ def _rewards(subject: Recorded, reward: torch.Tensor) -> Figure:
     context, steps = subject.context, subject.batch.mask.shape[1]
     told = reward[:, 0].double()
     blank = np.full(steps, np.nan)
-    series = {"truth": subject.one.reward[0].double().numpy(), "reconstruction": blank, "imagined": blank.copy()}
+    came = subject.one.reward[0].double().masked_fill(subject.one.first[0], np.nan)  # none leads to where an episode begins
+    series = {"truth": came.numpy(), "reconstruction": blank, "imagined": blank.copy()}
     series["imagined"][context:] = told.mean(0).numpy()
     low, high = blank.copy(), blank.copy()
     low[context:], high[context:] = (told.mean(0) - told.std(0)).numpy(), (told.mean(0) + told.std(0)).numpy()
-    came = subject.one.reward[0, context:].nansum().item()
-    described = f"Reward by step: after {context} steps {came:.4g} came in all, and {told.mean(0).sum().item():.4g} were imagined"
+    described = f"Reward by step: after {context} steps {came[context:].nansum():.4g} came in all, "
+    described += f"and {told.mean(0).sum():.4g} were imagined"
     bands = [None, None, (low, high)]
     chart = over_time("ahead-reward", "Reward", described, series, bands=bands, mark=context - 0.5, size=(4.2, 2.4))
     colours = ("var(--series-0)", "var(--series-2)")
