@@ -124,20 +124,26 @@ def evaluate(model: World, inputs: Batch, *, k: int, source: Source | None, batc
                 sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + value.double().cpu()
     finally:
         model.train(was)
-    errors = {name: (sums[name] / sums["seen"]).sqrt() for name in ("error", "error_last", "error_mean") if context}
-    far = int((sums["seen"] > 0).sum()) if context else 0
-    told = {name: float(sums[name]) / max(1, steps) if name in sums else None for name in ("reward", "continuation")}
+    errors: dict[str, tuple[float, ...]] = dict.fromkeys(("error", "error_last", "error_mean"), ())
+    if context:
+        far = int((sums["seen"] > 0).sum())  # the longest that any goes on
+        errors = {name: tuple((sums[name] / sums["seen"]).sqrt()[:far].tolist()) for name in errors}
+    per_step = {name: float(value.sum()) / max(1, steps) for name, value in sums.items()}
     return Evaluation(
         rows=rows,
         steps=steps,
+        elbo=per_step["elbo"],
         sequence_elbo=float(sums["elbo"]) / rows,
-        **{name: float(sums[name]) / max(1, steps) for name in ("elbo", "reconstruction", "kl", "bound")},
-        **told,  # type: ignore[arg-type]
+        reconstruction=per_step["reconstruction"],
+        kl=per_step["kl"],
+        reward=per_step.get("reward"),
+        continuation=per_step.get("continuation"),
+        bound=per_step["bound"],
         importance_samples=k,
         context=context,
-        **{  # type: ignore[arg-type]
-            name: tuple(errors[name][:far].tolist()) if context else () for name in ("error", "error_last", "error_mean")
-        },
+        error=errors["error"],
+        error_last=errors["error_last"],
+        error_mean=errors["error_mean"],
     )
 
 

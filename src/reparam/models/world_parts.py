@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 from reparam.environments.spaces import Spaces
 from reparam.errors import BadInputError
-from reparam.estimators import Pathwise, ReinMax, Score, StraightThrough
+from reparam.estimators import Estimator, Pathwise, ReinMax, Score, StraightThrough
 from reparam.models.gradient import Gradient
 from reparam.models.world_config import ESTIMATORS, Config
 from reparam.nn.behaviour import Behaviour
@@ -24,9 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "behaviour", "decided", "gradient", "likelihood", "networks", "stochastic"]
 
-_BY_VALUES = {"binary": "bernoulli", "counts": "binomial", "real": "gaussian"}
+_BY_VALUES: dict[str, Literal["bernoulli", "binomial", "gaussian"]] = {
+    "binary": "bernoulli",
+    "counts": "binomial",
+    "real": "gaussian",
+}
 #: Estimators of the gradient of an actor, by name.
-ESTIMATORS_OF_ACTORS = {"pathwise": Pathwise(), "reinmax": ReinMax(), "score": Score(), "straight_through": StraightThrough()}
+ESTIMATORS_OF_ACTORS: dict[str, Estimator] = {
+    "pathwise": Pathwise(),
+    "reinmax": ReinMax(),
+    "score": Score(),
+    "straight_through": StraightThrough(),
+}
 # Both sides of a picture have at least so many pixels before it is seen through convolutions.
 _PICTURE = 16
 
@@ -102,12 +111,10 @@ def decided(config: Config, layout: Layout, *, acts: bool) -> Config:
         BadInputError: for a likelihood that does not fit the values, or an estimator that does not let the actor learn.
     """
     name = config.likelihood or _BY_VALUES[layout.values]
-    if (layout.values == "real") != (name == "gaussian") and layout.values == "real":
+    if layout.values == "real" and name != "gaussian":
         raise BadInputError(f"likelihood={name!r} is of whole numbers, and these are reals: take 'gaussian'")
     if name == "bernoulli" and layout.levels != 1:
         raise BadInputError(f"likelihood='bernoulli' is of 0 and 1, not counts 0..{layout.levels}: take 'binomial'")
-    if name == "gaussian" and layout.levels is not None and layout.levels > 1:
-        layout = replace(layout, levels=None)
     estimator = config.estimator or ESTIMATORS[config.latent][0]
     if acts and estimator == "leave_one_out":
         raise BadInputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -211,9 +211,10 @@ class StateSpace(nn.Module):
 class _Rows:
     """A source that takes draws for samples * B rows as so many rows of noise for B: those are what may depend on each other."""
 
+    independent: ClassVar[bool] = True
+
     def __init__(self, source: Source | None, samples: int) -> None:
         self.source, self.samples = source, samples
-        self.independent = getattr(source, "independent", True)
 
     def draw(self, noise: Noise, rows: torch.Size) -> Tensor:
         each = replace(noise, shape=torch.Size([noise.shape[0] // self.samples]) + noise.shape[1:])

@@ -7,11 +7,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, OneHotCategorical
+from torch.distributions import Categorical, Distribution, Independent, Normal, OneHotCategorical
 from torch.nn.functional import softplus
 
 from reparam.errors import BadInputError
-from reparam.estimators.surrogate import straight_through
 from reparam.noise import NORMAL, UNIFORM, Kind
 
 __all__ = ["Gaussian", "OneHot", "Stochastic"]
@@ -155,12 +154,13 @@ class OneHot:
         logits = h.unflatten(-1, (self.dim, self.categories))
         if self.unimix:
             logits = self._mixed(logits).log()
-        return Independent(OneHotCategorical(logits=logits, validate_args=False), 1, validate_args=False)
+        return Independent(_one_hot(logits), 1, validate_args=False)
 
     def push(self, h: Tensor, eps: Tensor) -> Tensor:
         p = self._mixed(h.unflatten(-1, (self.dim, self.categories)))
         below = p.detach()[..., :-1].cumsum(-1) < eps[..., None]
-        return straight_through(torch.zeros_like(p).scatter_(-1, below.sum(-1, keepdim=True), 1.0), p)
+        # `straight_through(value, p)`, which at this size would cost more than the rest; the difference is zero, exactly.
+        return (p - p.detach()).scatter_add(-1, below.sum(-1, keepdim=True), torch.ones_like(p[..., :1]))
 
     def code(self, q: Distribution) -> Tensor:
         """The most probable category of each."""
@@ -169,3 +169,11 @@ class OneHot:
     def _mixed(self, logits: Tensor) -> Tensor:
         p = logits.softmax(-1)
         return (1 - self.unimix) * p + self.unimix / self.categories if self.unimix else p
+
+
+def _one_hot(logits: Tensor) -> OneHotCategorical:
+    # Torch's own looks at all logits, of the law that it is made of, whatever `validate_args` says.
+    law = OneHotCategorical.__new__(OneHotCategorical)
+    law._categorical = Categorical(logits=logits, validate_args=False)
+    Distribution.__init__(law, logits.shape[:-1], logits.shape[-1:], validate_args=False)
+    return law
