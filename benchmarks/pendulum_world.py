@@ -1,8 +1,8 @@
 """Pendulum-v1 by a world model: the return of an actor that learned in imagination, from few steps in the environment.
 
-Every agent takes the settings of `reparam train world`: it is looked at after every 1 000 steps by 10 episodes, and the best is kept.
-That one plays 100 episodes with other starts, by the mode of its policy. The bar is a mean return of -200, in every seed, after
-at most 20 000 steps; random actions have about -1 200, and no policy more than about -140.
+Every agent takes the settings of `reparam train world`: it is looked at after every 1 000 steps by 10 episodes, and the best is
+kept. That one plays 100 episodes with other starts, by the mode of its policy. The bar is a mean return of -200, in every seed,
+after at most 20 000 steps.
 
     python benchmarks/pendulum_world.py --out benchmarks/results/pendulum_world.json       # some four minutes a seed on one core
 """
@@ -73,7 +73,7 @@ def main() -> None:
         rows.append(row := scored(*settings(seed)))
         print(
             f"seed {seed}: {row['mean']:6.1f} ± {row['error']:3.1f} after {row['steps']} steps, lowest {row['lowest']:.0f}, "
-            f"{row['seconds']:.0f} s ({row['cpu_seconds']:.0f} s of one core); by epoch {', '.join(map(str, row['curve'].values()))}",
+            f"{row['seconds']:.0f} s, {row['cpu_seconds']:.0f} s of a core; by epoch {', '.join(map(str, row['curve'].values()))}",
             flush=True,
         )
     if args.out:

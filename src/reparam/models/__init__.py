@@ -148,7 +148,7 @@ MODELS = {
         data="Pendulum-v1",
         expected="return at least -200",
         seconds=200,
-        defaults={"data": "none", "epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "clip": 100.0, "patience": 0},
+        defaults={"data": "none", "epochs": 6, "batch_size": 16, "learning_rate": 1e-3, "clip": 100.0, "patience": 0},
         environment="Pendulum-v1",
         data_defaults={"layout": "sequence", "batch_size": 16, "learning_rate": 1e-3, "clip": 100.0},
     ),

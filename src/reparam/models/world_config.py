@@ -103,7 +103,7 @@ class Config:
     actor_hidden: tuple[int, ...] = (128, 128)
     actor_gradient: Literal["pathwise", "score", "straight_through", "reinmax"] | None = None
     target_rate: float = 0.02
-    starts: int = 128
+    starts: int = 64
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
