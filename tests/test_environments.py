@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from functools import partial
 
 import gymnasium
@@ -20,10 +21,10 @@ from reparam.environments.episodes import Episode, Returns, play
 from reparam.environments.make import EnvironmentWarning, make, spaces_of
 from reparam.environments.options import EnvironmentOptions
 from reparam.environments.spaces import Spaces
-from reparam.errors import BadInputError
+from reparam.errors import BadInputError, StorageError
 from reparam.noise import NORMAL, Noise
 from reparam.training.randomness import stream_seed
-from toy_environments import Bandit, Chain, Endless, Forgetful, Odd, Pictures, Point
+from toy_environments import Bandit, Chain, Endless, Forgetful, Moody, Noted, Odd, Pictures, Point
 
 POINT = Spaces((2,), "real", None, "continuous", (1,), low=(-0.5,), high=(1.5,))
 ALL = [Point, Pictures, Chain, Bandit, "Pendulum-v1", "CartPole-v1"]
@@ -142,47 +143,17 @@ def test_an_environment_that_does_not_repeat_draws_a_warning_and_begins_anew():
     assert again.numbers == [2, 3]
 
 
-def test_the_state_of_other_copies_is_refused():
-    run = Copies(Point, 2, seed=0)
+@pytest.mark.parametrize("ends", [False, True])
+def test_rewards_and_ends_that_do_not_repeat_are_seen_too(ends):
+    run, again = (Copies(partial(Moody, ends), 8, seed=0) for _ in range(2))
     run.start()
-    for other in (
-        Copies(Point, 3, seed=0),
-        Copies(Point, 2, seed=1),
-        Copies(Point, 2, seed=0, stream="b"),
-        Copies(Chain, 2, seed=0),
-    ):
-        with pytest.raises(BadInputError, match=r"state is of \(environment, copies, seed, stream\) \['Point', 2, 0, 'train'\]"):
-            other.restore(*run.state())
-
-
-def test_a_copy_without_episodes_left_rests():
-    copies = Copies(Chain, 2, seed=0, episodes=3)
-    arrivals = [copies.start()] + [copies.step(torch.tensor([1, 1])) for _ in range(9)]
-    assert torch.stack([a.observation.argmax(-1) for a in arrivals]).T.tolist() == [
-        [0, 1, 2, 3, 4, 0, 1, 2, 3, 4],
-        [0, 1, 2, 3, 4, 4, 4, 4, 4, 4],
-    ]
-    assert [bool(a.terminated[1]) for a in arrivals] == [False] * 4 + [True] + [False] * 5
-    assert not any(a.first[1] for a in arrivals[1:])
-
-
-def test_a_limit_takes_the_place_of_the_registered_one():
-    assert [Copies("Pendulum-v1", 1, 0, limit=limit).limit for limit in (None, 30, 1000)] == [200, 30, 1000]
-    assert [Copies(Point, 1, 0, limit=limit).limit for limit in (None, 7)] == [None, 7]
-    copies = Copies(Endless, 1, seed=0, limit=4)
-    ends = [copies.start(), *lived(copies, 9, generator())]
-    assert [bool(a.truncated) for a in ends] == [False] * 4 + [True] + [False] * 4 + [True]
-
-
-def test_pictures_of_all_copies():
-    copies = Copies(Point, 2, seed=0, render=True)
-    copies.start()
-    lived(copies, 3, generator())
-    assert [frame.tolist() for frame in copies.frames()] == [np.full((4, 6, 3), 3).tolist()] * 2
-    pendulum = Copies("Pendulum-v1", 1, seed=0, render=True)
-    pendulum.start()
-    assert pendulum.frames()[0].shape == (500, 500, 3)
-    pendulum.close()
+    lived(run, 2, generator())
+    facts, _ = run.state()
+    with pytest.warns(EnvironmentWarning, match="Moody does not repeat"):
+        again.restore(*run.state())
+    left = again.step(torch.zeros(8, 1)).first & ~torch.tensor(facts["over"])
+    assert left.any()
+    assert not (left & (torch.tensor(facts["steps"]) == 0)).any()  # what has just begun does repeat
 
 
 @pytest.mark.parametrize("workers", [False, True])
@@ -198,6 +169,52 @@ def test_a_process_that_dies_or_a_closed_environment_is_told(workers):
     with pytest.raises(BadInputError, match="Point was closed: make Copies anew"):
         copies.step(torch.zeros(2, 1))
     copies.close()
+
+
+def test_an_interrupt_of_the_terminal_leaves_the_processes_alone():
+    here, apart = (Copies(Point, 2, seed=1, workers=workers) for workers in (False, True))
+    before = [here.start(), apart.start()]
+    for process in apart._seats._processes:
+        os.kill(process.pid, signal.SIGINT)
+    assert same([before[0], *lived(here, 5, generator())], [before[1], *lived(apart, 5, generator())])
+    apart.close()
+
+
+def test_processes_end_when_the_one_that_asks_them_is_killed():
+    def ask(end):
+        copies = Copies(Point, 2, seed=0, workers=True)
+        end.send(copies.start().first.all().item())
+        signal.pause()
+
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=ask, args=(theirs,))
+    process.start()
+    theirs.close()
+    assert ours.recv()
+    process.kill()
+    process.join()
+    assert ours.poll(20)  # the end of the file: nobody holds the other side any more
+    with pytest.raises(EOFError):
+        ours.recv()
+
+
+@pytest.mark.parametrize("workers", [False, True])
+def test_environments_are_closed_once(tmp_path, workers):
+    notes = tmp_path / "notes"
+    copies = Copies(partial(Noted, notes), 3, seed=0, workers=workers)
+    copies.close()
+    copies.close() if workers else None
+    assert notes.read_text() == "closed\n" * 3
+    play(Pusher(), partial(Noted, notes), episodes=2)
+    assert notes.read_text() == "closed\n" * 5
+
+
+def test_copies_that_cannot_all_be_made_are_closed(tmp_path):
+    made = iter([partial(Noted, tmp_path / "notes"), partial(int, "x")])
+    with pytest.raises(BadInputError, match="fails with ValueError"):
+        Copies(lambda: next(made)(), 2, seed=0)
+    assert (tmp_path / "notes").read_text() == "closed\n"
 
 
 @pytest.mark.slow  # each process imports torch
@@ -406,6 +423,24 @@ def test_functions_by_name_and_as_they_are():
         Copies(Chain, 1, seed=0, render=True)
 
 
+def test_a_function_that_takes_anything_is_asked_for_pictures_and_may_warn():
+    def made(**options):
+        warnings.warn("a word of its own", UserWarning, stacklevel=1)
+        return Point(**options)
+
+    with pytest.warns(UserWarning, match="^a word of its own$"):
+        assert make(made, render=True).render_mode == "rgb_array"
+
+
+def test_what_an_environment_itself_tells_the_user_is_left_as_it_is():
+    with pytest.raises(StorageError, match=r"^the disk is full$"):
+        Copies(partial(Odd, None, full), 1, seed=0).start()
+
+
+def full(_):
+    raise StorageError("the disk is full")
+
+
 def test_copies_of_different_environments_are_refused():
     made = iter([Point, Chain])
     with pytest.raises(BadInputError, match=r"the copies of .* have different spaces"):
@@ -439,6 +474,7 @@ def space_of(seen=None, does=None):
         (gym.Box(0, 3, (5,), dtype=np.uint8), (5,), "counts", 3),
         (gym.Box(0, 1, (5,), dtype=np.uint8), (5,), "binary", None),
         (gym.Box(0, 9, (5,), dtype=np.int64), (5,), "real", None),
+        (gym.Box(-1, 1, (5,), dtype=np.int64), (5,), "real", None),
         (gym.MultiBinary(4), (4,), "binary", None),
         (gym.MultiBinary([2, 3]), (2, 3), "binary", None),
         (gym.Discrete(6, start=2), (6,), "binary", None),
@@ -551,6 +587,7 @@ def test_random_actions_are_uniform():
         (gym.Dict(a=gym.Sequence(gym.Discrete(2))), None, "Between shows Dict"),
         (gym.Box(-1, 1, (0,)), None, r"Between shows nothing: its observations have shape \(0,\)"),
         (None, gym.Box(-np.inf, np.inf, (2,)), "actions between -inf and inf, .*RescaleAction or ClipAction"),
+        (None, gym.Box(-1e35, 1e35, (2,)), "actions between -1e.35 and 1e.35, and finite bounds"),
         (None, gym.Box(-1, 1, (2, 2)), r"actions of shape \(2, 2\), and one dimension is wanted"),
         (None, gym.Box(0, 0, (2,)), "actions between 0 and 0"),
         (None, gym.Box(0, 5, (2,), dtype=np.int64), "takes actions of Box"),

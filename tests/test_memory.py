@@ -12,6 +12,7 @@ from reparam.environments.spaces import Spaces
 from reparam.errors import BadInputError
 from toy_environments import Pictures, Point
 
+BINARY = Spaces((1,), "binary", None, "discrete", (), (2,))
 COUNTED = Spaces((1,), "real", None, "discrete", (), (2,))
 
 
@@ -135,7 +136,7 @@ def test_room_is_taken_when_it_is_filled():
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (lambda: Memory(10**13, 1, COUNTED), "a memory of 10,000,000,000,000 steps of .* bytes needs .* GiB"),
+        (lambda: Memory(10**13, 1, COUNTED), "a memory of 10,000,000,000,000 steps of 19 bytes needs .* GiB"),
         (lambda: Memory(3, 2, COUNTED), "a memory of 3 for 2 copies .* the least, 4"),
         (lambda: Memory(-1, 1, COUNTED), "a memory of -1"),
         (lambda: Memory(9, 2, COUNTED).transitions(4), "a step was asked for, and the memory holds 0 arrivals"),
@@ -149,6 +150,7 @@ def test_room_is_taken_when_it_is_filled():
             lambda: Memory(8, 2, Spaces((2,), "real", None, "discrete", (), (2,))).restore(*filled(5, 8).state()),
             "another environment",
         ),
+        (lambda: Memory(8, 2, BINARY).restore(*filled(5, 8).state()), "observation is torch.float32 .* holds torch.uint8"),
         (lambda: filled(5, 9).add(Arrival(*(torch.zeros(2, 2) for _ in range(6)))), r"arrival's observation has shape \(2, 2\)"),
     ],
 )

@@ -113,6 +113,38 @@ class Forgetful(Point):
         return observation + np.float32(self._own.normal()), *rest
 
 
+class Moody(Point):
+    """A point whose rewards, or ends, but not what it shows, come from a generator of its own; it minds steps after an end."""
+
+    _own = np.random.default_rng(0)
+
+    def __init__(self, ends=False):
+        super().__init__()
+        self.ends, self.over = ends, True
+
+    def reset(self, *, seed=None, options=None):
+        self.over = False
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        assert not self.over, "the episode is over"
+        observation, *_ = super().step(action)
+        self.over = bool(self.ends and self._own.random() < 0.3)
+        return observation, 0.0 if self.ends else float(self._own.normal()), self.over, False, {}
+
+
+class Noted(Point):
+    """A point that appends a line to a file when it is closed."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def close(self):
+        with self.path.open("a") as file:
+            file.write("closed\n")
+
+
 class Odd(Point):
     """A point whose third step says something odd: what `answer` makes of its answer. Or its `reset` does."""
 

@@ -58,14 +58,12 @@ class Seat:
         self._copy, self._episode, self._step, self._digest = copy, -1, 0, 0
 
     def about(self) -> tuple[Spaces, int | None]:
-        """Its spaces, and the steps after which its episodes are cut short (None: never)."""
+        """Its spaces, and the steps after which its episodes are cut short (None: it has no such limit)."""
         inner, limits = self.environment, []
         while inner is not inner.unwrapped:
             if isinstance(inner, TimeLimit):
                 limits.append(inner._max_episode_steps)
             inner = inner.env
-        declared = getattr(self.environment.spec, "max_episode_steps", None)
-        limits += [declared] if declared else []
         return self.spaces, min(limits, default=None)
 
     def begin(self, episode: int, seed: int) -> Seen:
@@ -134,7 +132,8 @@ class Seat:
 
     def _seen(self, what: str, observation: Any, reward: float, terminated: bool, truncated: bool) -> Seen:
         shown = self._checked(what, observation)
-        self._digest = zlib.crc32(struct.pack("d", reward), zlib.crc32(shown.data, self._digest))
+        said = struct.pack("d??", reward, terminated, truncated)
+        self._digest = zlib.crc32(said, zlib.crc32(shown.data, self._digest))
         return Seen(shown, reward, terminated, truncated, self._digest)
 
     def _checked(self, what: str, observation: Any) -> np.ndarray:
