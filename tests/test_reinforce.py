@@ -258,19 +258,23 @@ def test_ppo_is_reinforce_where_the_policy_is_the_old_one(where, baseline):
 
 def test_ppo_stops_where_ratios_are_clipped():
     """Away from the old policy, steps whose move has paid enough have no gradient; "clipped" and "divergence" say so."""
-    agent = agent_of(Config(hidden=(), ratio_clip=0.3, baseline="none"), spaces()).eval()
-    steps = agent.prepare(odd_rollout(random.Random(1), spaces(), 12, 3))
-    steps = steps._replace(log_prob=steps.log_prob - 0.5 * steps.advantage.sign())
-    loss = agent.loss(steps)
-    assert loss.parts["clipped"] == 1.0
-    ratio = (0.5 * steps.advantage.sign()).exp()
-    assert torch.isclose(loss.parts["divergence"], (ratio - 1 - ratio.log()).mean())
-    assert gradient(loss.total, agent).norm() == 0.0
-    assert gradient(agent.loss(steps._replace(advantage=-steps.advantage)).total, agent).norm() > 0.1
+    rollout = odd_rollout(random.Random(1), spaces(), 12, 3)
+    for clip, moved in ((0.3, True), (0.6, False)):
+        agent = agent_of(Config(hidden=(), ratio_clip=clip, baseline="none"), spaces()).eval()
+        steps = agent.prepare(rollout)
+        better = steps.advantage.sign()
+        ratio = 1 + 0.5 * better
+        steps = steps._replace(log_prob=steps.log_prob - ratio.log())
+        loss = agent.loss(steps)
+        assert loss.parts["clipped"] == moved
+        assert torch.isclose(loss.parts["divergence"], (ratio - 1 - ratio.log()).mean())
+        assert (gradient(loss.total, agent).norm() == 0.0) == moved
+        assert gradient(agent.loss(steps._replace(advantage=-steps.advantage)).total, agent).norm() > 0.1
 
 
-def test_terms_of_the_loss():
-    config = Config(entropy_bonus=0.3, value_weight=2.0, value_clip=0.1)
+@pytest.mark.parametrize("value_clip", [0.0, 0.1])
+def test_terms_of_the_loss(value_clip):
+    config = Config(entropy_bonus=0.3, value_weight=2.0, value_clip=value_clip)
     agent = agent_of(config, spaces((3,), (2, 5), single=False), spread=0.4).eval()
     steps = agent.prepare(odd_rollout(random.Random(2), agent.spaces, 9, 2))
     steps = steps._replace(value=steps.value + 0.25)
@@ -278,7 +282,8 @@ def test_terms_of_the_loss():
     first, second = (Categorical(logits=part) for part in agent.policy(steps.observation).split((2, 5), -1))
     entropy = (first.entropy() + second.entropy()).mean()  # of independent choices, their sum
     now = agent.value(steps.observation).squeeze(-1)
-    fit = -rp.ppo_value(now, steps.target, old_value=steps.value, clip=0.1).mean()
+    clipped = {"old_value": steps.value, "clip": 0.1} if value_clip else {}
+    fit = -rp.ppo_value(now, steps.target, **clipped).mean()
     policy = -rp.ppo_clip(first.log_prob(steps.action[:, 0]) + second.log_prob(steps.action[:, 1]), steps.log_prob, steps.advantage)
     for name, term in {"entropy": entropy, "value": fit, "policy": policy.mean()}.items():
         assert torch.isclose(loss.parts[name], term), name
@@ -430,8 +435,16 @@ def test_what_training_asks_of_it():
     agent = Reinforce.for_environment(config, spaces())
     assert agent.learns_from == Rollout(16, 3)
     assert agent.monitor.part == "return"
-    assert agent.config.decay == 0.95
-    assert Reinforce(Config("reinforce"), spaces()).learns_from.passes == 1
+    choices = {
+        ("ppo", "value"): (0.95, 10, True),
+        ("ppo", "none"): (1.0, 10, True),
+        ("reinforce", "value"): (1.0, 1, False),
+        ("reinforce", "leave_one_out"): (1.0, 1, False),
+    }
+    for (objective, baseline), wanted in choices.items():
+        made = Reinforce(Config(objective, baseline), spaces())
+        assert (made.config.decay, made.learns_from.passes, made.config.normalise_advantages) == wanted
+        assert (made.value is not None) == (baseline == "value")
     again = Reinforce.from_record(config, {"spaces": spaces().facts()})
     again.load_state_dict(agent.state_dict())
     assert again.spaces == agent.spaces

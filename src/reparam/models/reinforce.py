@@ -154,10 +154,9 @@ class Reinforce(nn.Module):
         config, like = self.config, next(self.policy.parameters())
         rollout = Arrival(*(tensor.to(like.device) for tensor in rollout))
         seen = self._seen(rollout.observation)
-        real, action = ~rollout.first[1:], rollout.action[1:]
-        ended, cut = rollout.terminated[1:], rollout.truncated[1:] | ~real
-        cut[:-1] |= rollout.first[2:]  # begun anew, whether its end was seen or not
-        reward = torch.where(real, rollout.reward[1:].to(like.dtype), 0.0)
+        real, action, reward = ~rollout.first[1:], rollout.action[1:], rollout.reward[1:].to(like.dtype)
+        ended, cut = rollout.terminated[1:], rollout.truncated[1:].clone()
+        cut[:-1] |= rollout.first[2:]  # the copy began anew, whether an end was seen or not
         zero = torch.zeros_like(reward)
         if self.returns is not None:
             if self.training:
