@@ -1,5 +1,6 @@
 """Sequences: what led where, whatever the file; windows, lengths, ends of episodes; and what is refused."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -228,7 +229,7 @@ def test_the_rows_of_a_table_are_times(tmp_path, suffix):
 
 def test_one_recording_is_not_split():
     data = from_tensor(X[0], layout="sequence")
-    with pytest.raises(BadInputError, match=r"1 sequences, .* cut them into windows \(window=..., --window\)"):
+    with pytest.raises(BadInputError, match=r"1 sequence, .* cut it into windows \(window=..., --window\)"):
         split(data)
 
 
@@ -485,3 +486,23 @@ def test_rows_of_a_data_set_stay_rows(tmp_path):
     assert isinstance(data, Data)
     assert re.fullmatch("[0-9a-f]{64}", data.digest)
     assert Part(X, None, "t").columns is None
+
+
+def test_a_run_reads_sequences_as_it_did(tmp_path, cli, refused):
+    """Commands on a run read other sequences with the run's options, of any length, and write sequences as arrays."""
+    run = tmp_path / "run"
+    path = npz(tmp_path, observations=X / 64, actions=A, rewards=R / 64)
+    small = ("--deterministic", 4, "--hidden", 4, "--latent_dim", 2, "--importance_samples", 2, "--threads", 1)
+    assert cli("train", "world", "--data", path, "--window", 4, "--out", run, *small, "--epochs", 1)[0] == 0
+    code, out, _ = cli("evaluate", run, "--part", "train", "--importance_samples", 2, "--json")  # the data are the same
+    assert (code, json.loads(out)["rows"]) == (0, 12)
+    other = pd.DataFrame({"a": X[0, :6, 0] / 64, "b": X[0, :6, 1] / 64, "action": [0, 1, 2, 0, 1, 2], "reward": R[0] / 64})
+    other.to_csv(tmp_path / "other.csv", index=False)
+    code, out, _ = cli("evaluate", run, "--data", tmp_path / "other.csv", "--importance_samples", 2, "--json")
+    assert (code, json.loads(out)["rows"]) == (0, 2)
+    assert cli("sample", run, "--n", 3, "--output", tmp_path / "made.npz")[0] == 0
+    with np.load(tmp_path / "made.npz") as made:
+        assert made["x"].shape[::2] == (3, 2)
+    refused(2, r"sequences are N x T numbers or more.*give an \.npz", "sample", run, "--output", tmp_path / "made.csv")
+    np.savez(tmp_path / "wide.npz", observation=np.arange(60.0).reshape(3, 4, 5) / 64)
+    refused(2, "a step of wide is 5, and this model takes 2", "evaluate", run, "--data", tmp_path / "wide.npz")

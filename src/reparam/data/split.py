@@ -56,8 +56,9 @@ def split(data: Data, *, seed: int = 0, validation: float = 0.1, test: float = 0
     sizes = [max(round(share * len(data)), 1) if share else 0 for share in wanted.values()]
     if sum(wanted.values()) >= 1 or sum(sizes) >= len(data):
         shares = " and ".join(f"{name}={share:g}" for name, share in wanted.items())
-        noun, hint = ("sequences", "cut them into windows (window=..., --window)") if data.sequence else ("rows", "give more rows")
-        raise BadInputError(f"{data.name} has {len(data)} {noun}, and {shares} leaves none to train on: {hint} or take less")
+        noun, hint = ("sequence", "cut it into windows (window=..., --window)") if data.sequence else ("row", "give more rows")
+        count = f"{len(data)} {noun}{'s' * (len(data) != 1)}"
+        raise BadInputError(f"{data.name} has {count}, and {shares} leaves none to train on: {hint} or take less")
     stream = np.random.SeedSequence(seed, spawn_key=() if rule == 1 else (_STREAM,))
     order = torch.from_numpy(np.argsort(np.random.PCG64(stream).random_raw(len(data)), kind="stable"))
     *taken, rest = order.split_with_sizes([*sizes, len(data) - sum(sizes)])
