@@ -123,6 +123,7 @@ def test_returns_by_hand():
         ((-402.1, -0.6, -51.33), "-151 ± 126    over 3 episodes (worst -402, best -1)", ("return", "−151", "± 126, 3 episodes")),
         ((-150.0, -151.0), "-150.50 ± 0.50  over 2 episodes (worst -151.00, best -150.00)", None),
         ((500.0, 500.0), "500.0 ± 0.0  over 2 episodes (worst 500.0, best 500.0)", ("return", "500.0", "± 0.0, 2 episodes")),
+        ((-1143.0, -0.3), "-572 ± 571 over 2 episodes (worst -1143, best 0)", None),
         ((0.0, 0.0), "0.0 ± 0.0  over 2 episodes", None),
         ((-151.26,), "-151.3   over 1 episode", ("return", "−151.3", "one episode")),
     ],

@@ -256,5 +256,5 @@ class Returns:
     def _told(self, value: float) -> str:
         # As many digits as the error leaves meaning in, two of its own; where there is none, four digits of the mean.
         digits, scale = (2, self.error) if self.error else (4, abs(self.mean))
-        places = digits - 1 - math.floor(math.log10(scale)) if scale else 1
-        return f"{value:.{min(max(places, 0), 9)}f}"
+        places = min(max(digits - 1 - math.floor(math.log10(scale)), 0), 9) if scale else 1
+        return f"{round(value, places) + 0.0:.{places}f}"  # a small negative number is 0, and not -0
