@@ -350,6 +350,7 @@ def test_from_tensors_and_data_sets():
     assert data.source == "walks"
     cut = follows(from_dataset([(item, i) for i, item in enumerate(items)], name="walks", layout="sequence", window=5))
     assert cut.y.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert from_dataset([x.astype(">f4") for x, _, _ in made], name="walks", layout="sequence").x.equal(data.x)
     film = from_dataset([torch.rand(5, 8, 9), torch.rand(3, 8, 9)], name="films", layout="sequence")
     assert (film.shape, film.beside["mask"].sum(1).tolist()) == ((5, 1, 8, 9), [5, 3])
     x, actions, rewards = rectangle()
@@ -373,6 +374,8 @@ def test_from_tensors_and_data_sets():
         ([{"action": np.ones(3)}], "no observations"),
         ([(np.eye(3), 1), np.eye(3)], "1 of the 2 items of t have labels"),
         ([(np.eye(3), 1, 2)], "has 3 parts"),
+        ([{"observation": np.eye(3), "label": np.ones(3)}], "has a label among its arrays: give a pair"),
+        ([{"observation": np.eye(3)[:1], "action": np.ones((0, 1))}], "sequences of one step"),
         ([np.ones(3)], r"shape \(3,\)"),
     ],
 )

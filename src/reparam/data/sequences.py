@@ -135,7 +135,9 @@ def _aligned(record: Record, titles: Mapping[str, str], actions: Actions) -> Ste
             )
         x = np.concatenate([x, _numbers(record, "next", titles)[-1:]])
     if more or actions == "taken":
-        steps = {name: np.concatenate([np.zeros_like(array[:1]), array])[: len(x)] for name, array in steps.items()}
+        steps = {
+            name: np.concatenate([np.zeros((1, *array.shape[1:]), array.dtype), array])[: len(x)] for name, array in steps.items()
+        }
     first = np.zeros(len(x), dtype=bool)
     first[: len(arrays.get("first", ()))] = arrays.get("first", False)
     first[0] |= "first" not in arrays

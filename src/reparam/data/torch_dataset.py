@@ -101,7 +101,9 @@ def _sequences(dataset: Any, n: int, name: str, given: Mapping[str, Any]) -> Dat
             raise BadInputError(f"item {i} of {name} has {len(item)} parts: a recording, or one and its label, are wanted")
         one = item[0] if pair else item
         arrays = {key: _tensor(value, f"{key!r} of item {i} of {name}") for key, value in _named(one).items()}
-        made, kinds, _ = recorded(arrays, f"item {i} of {name}", long=True)
+        made, kinds, label = recorded(arrays, f"item {i} of {name}", long=True)
+        if label is not None:
+            raise BadInputError(f"item {i} of {name} has a label among its arrays: give a pair, the recording and its label")
         titles |= {role: kind.replace(f"item {i} of ", "") for role, kind in kinds.items()}  # indices name the item
         found += [record._replace(row=i, at=(i,)) for record in made]
         labels += [item[1]] if pair and len(item) == 2 else []
@@ -119,6 +121,6 @@ def _tensor(value: object, title: str) -> Tensor:
     if not isinstance(value, Tensor | np.ndarray | np.generic | int | float):
         raise BadInputError(f"{title} is of {type(value).__name__}: a tensor or an array is wanted (a transform makes one)")
     try:
-        return torch.as_tensor(value)
+        return torch.as_tensor(value.astype(value.dtype.newbyteorder("="), copy=False) if isinstance(value, np.ndarray) else value)
     except TypeError as error:
         raise BadInputError(f"{title} has no numbers: {error}") from error
