@@ -41,6 +41,7 @@ def evaluate(
         environment: another one with the same observations and actions; or the run's, where it is your own.
         json: print JSON.
     """
+    _check_count("episodes", episodes)
     name, found = _play(run, episodes, drawn, checkpoint, seed, environment)
     worth = Returns.of(found)
     print(json_.dumps(asdict(worth)) if json else "\n".join([f"In {name}:", *worth.lines()]))
@@ -70,6 +71,7 @@ def sample(
     from reparam.cli.output import destination, write_npz
 
     path = destination(output, (".npz", ".gif"))
+    _check_count("n", n)
     picture = path.suffix.lower() == ".gif"
     name, found = _play(run, n, drawn, checkpoint, seed, environment, render=picture)
     if picture:
@@ -98,8 +100,6 @@ COMMANDS: dict[str, Callable[..., None]] = {"evaluate": evaluate, "sample": samp
 def _play(
     run: str, episodes: int, drawn: bool, checkpoint: Checkpoint, seed: int, environment: str | None, *, render: bool = False
 ) -> tuple[str, list[Episode]]:
-    if episodes < 1:
-        raise BadInputError(f"{'n' if render else 'episodes'} is {episodes}: give at least 1")
     if not 0 <= seed < 2**64:
         raise BadInputError(f"seed is {seed}: give a whole number from 0 to 2^64 - 1")
     opened = Run.open(run)
@@ -117,6 +117,11 @@ def _play(
         render=render,
     )
     return options.environment, found
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise BadInputError(f"{name} is {value}: give at least 1")
 
 
 def _arrays(run: Run, episodes: Sequence[Episode]) -> dict[str, np.ndarray[Any, Any]]:
