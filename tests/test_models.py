@@ -139,12 +139,12 @@ def test_its_loss_falls_and_what_comes_after_works(case, sources, cli, tmp_path,
     assert "run is finished already" in out
 
 
+PLAYED_OR_SEQUENCES = ["sac, Pendulum-v1", "reinforce, CartPole-v1", "world, Pendulum-v1", "world, sequences"]
+RESUMED = ["vae, text, gru", "flow, moons", "diffusion, digits", "bnn, diabetes", "graphical, eight_schools", *PLAYED_OR_SEQUENCES]
+
+
 @pytest.mark.filterwarnings("ignore:.*collapsed:RuntimeWarning")
-@pytest.mark.parametrize(
-    "name",
-    ["vae, text, gru", "flow, moons", "diffusion, digits", "bnn, diabetes", "graphical, eight_schools"]
-    + ["sac, Pendulum-v1", "reinforce, CartPole-v1", "world, Pendulum-v1", "world, sequences"],
-)
+@pytest.mark.parametrize("name", RESUMED)
 def test_resumed_bit_for_bit(name, sources, tmp_path):
     """Stopped after an epoch and taken up again: the weights, averages included, are those of a run that was not."""
     case = CASES[name]

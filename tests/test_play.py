@@ -168,7 +168,7 @@ def test_an_environment_with_other_spaces_is_refused(cartpole, refused):
 def test_a_moving_picture(cartpole, cli, tmp_path):
     from PIL import Image
 
-    code, out, error = cli("sample", cartpole, "--n", "1", "--output", tmp_path / "one.gif")
+    code, _, error = cli("sample", cartpole, "--n", "1", "--output", tmp_path / "one.gif")
     assert code == 0, error
     with Image.open(tmp_path / "one.gif") as picture:
         assert picture.n_frames > 3
