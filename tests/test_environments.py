@@ -6,6 +6,7 @@ import os
 import signal
 from functools import partial
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from reparam.environments.copies import Arrival, Copies
 from reparam.environments.make import EnvironmentWarning
 from reparam.errors import BadInputError
 from reparam.training.randomness import stream_seed
-from toy_environments import Bandit, Chain, Forgetful, Moody, Noted, Odd, Pictures, Point
+from toy_environments import Bandit, Chain, Endless, Forgetful, Moody, Noted, Odd, Pictures, Point
 
 ALL = [Point, Pictures, Chain, Bandit, "Pendulum-v1", "CartPole-v1"]
 
@@ -144,6 +145,65 @@ def test_rewards_and_ends_that_do_not_repeat_are_seen_too(ends):
     left = again.step(torch.zeros(8, 1)).first & ~torch.tensor(facts["over"])
     assert left.any()
     assert not (left & (torch.tensor(facts["steps"]) == 0)).any()  # what has just begun does repeat
+
+
+def test_the_state_of_other_copies_is_refused():
+    run = Copies(Point, 2, seed=0)
+    run.start()
+    for other in (
+        Copies(Point, 3, seed=0),
+        Copies(Point, 2, seed=1),
+        Copies(Point, 2, seed=0, stream="b"),
+        Copies(Chain, 2, seed=0),
+    ):
+        with pytest.raises(BadInputError, match=r"state is of \(environment, copies, seed, stream\) \['Point', 2, 0, 'train'\]"):
+            other.restore(*run.state())
+
+
+def test_a_copy_without_episodes_left_rests():
+    copies = Copies(Chain, 2, seed=0, episodes=3)
+    arrivals = [copies.start()] + [copies.step(torch.tensor([1, 1])) for _ in range(9)]
+    assert torch.stack([a.observation.argmax(-1) for a in arrivals]).T.tolist() == [
+        [0, 1, 2, 3, 4, 0, 1, 2, 3, 4],
+        [0, 1, 2, 3, 4, 4, 4, 4, 4, 4],
+    ]
+    assert [bool(a.terminated[1]) for a in arrivals] == [False] * 4 + [True] + [False] * 5
+    assert not any(a.first[1] for a in arrivals[1:])
+
+
+def test_a_limit_takes_the_place_of_the_registered_one():
+    assert [Copies("Pendulum-v1", 1, 0, limit=limit).limit for limit in (None, 30, 1000)] == [200, 30, 1000]
+    assert [Copies(Point, 1, 0, limit=limit).limit for limit in (None, 7)] == [None, 7]
+    assert Copies(lambda: gymnasium.make("Pendulum-v1").unwrapped, 1, 0).limit is None  # though its spec still tells of one
+    copies = Copies(Endless, 1, seed=0, limit=4)
+    ends = [copies.start(), *lived(copies, 9, generator())]
+    assert [bool(a.truncated) for a in ends] == [False] * 4 + [True] + [False] * 4 + [True]
+
+
+def test_pictures_of_all_copies():
+    copies = Copies(Point, 2, seed=0, render=True)
+    copies.start()
+    lived(copies, 3, generator())
+    assert [frame.tolist() for frame in copies.frames()] == [np.full((4, 6, 3), 3).tolist()] * 2
+    pendulum = Copies("Pendulum-v1", 1, seed=0, render=True)
+    pendulum.start()
+    assert pendulum.frames()[0].shape == (500, 500, 3)
+    pendulum.close()
+
+
+def test_pictures_of_another_kind_are_refused():
+    class Grey(Point):
+        def render(self):
+            return np.zeros((4, 6))
+
+    class Blind(Point):
+        def render(self):
+            raise gymnasium.error.DependencyNotInstalled("pygame is not installed")
+
+    with pytest.raises(BadInputError, match=r"Grey, copy 0, before .*: render gave a picture of shape \(4, 6\)"):
+        Copies(Grey, 1, seed=0, render=True).frames()
+    with pytest.raises(BadInputError, match="render failed with DependencyNotInstalled: pygame is not installed"):
+        Copies(Blind, 1, seed=0, render=True).frames()
 
 
 @pytest.mark.parametrize("workers", [False, True])
