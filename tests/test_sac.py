@@ -77,7 +77,7 @@ class Textbook:
         noise = torch.Generator().manual_seed(seed)
         alpha = agent.log_temperature.exp()
         slow = [(getattr(agent.slow, f"weight_{i}"), getattr(agent.slow, f"bias_{i}")) for i in range(len(config.hidden) + 1)]
-        own = list(zip(agent.critics.weights, agent.critics.biases, strict=True))
+        own = [(getattr(agent.critics, f"weight_{i}"), getattr(agent.critics, f"bias_{i}")) for i in range(len(slow))]
         with torch.no_grad():
             then, log_prob = self.draw(following, noise)
             future = torch.min(*self.values(slow, following, then)) - alpha * log_prob
@@ -251,7 +251,7 @@ def test_antithetic_actions_lower_the_variance_of_the_gradient():
     assert variances[1] < 0.2 * variances[0]
 
 
-def bandit(agent, optimum, curvature, steps=1200, rate=3e-3):
+def bandit(agent, optimum, curvature, steps=400, rate=1e-2):
     """Train on steps that are episodes, with reward −curvature (a − optimum(s))²; the last observations seen."""
     optimizer = torch.optim.Adam(agent.parameters(), rate)
     generator, source, no = torch.Generator().manual_seed(1), fresh(2), torch.ones(128, dtype=torch.bool)
@@ -284,8 +284,8 @@ def test_the_temperature_brings_the_entropy_to_its_target():
     """Of a bandit, at −1.5 nats: the policy's comes within 0.2 nats, and α to 2 c σ², σ that of such a normal law, to a third."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        agent = SAC(Config(hidden=(32, 32), temperature=1.0, target_entropy=-1.5), spaces(1, 1))
-    _, loss = bandit(agent, lambda s: 0.5 * s, curvature=2.0, rate=5e-3)
+        agent = SAC(Config(hidden=(32, 32), temperature=0.1, target_entropy=-1.5), spaces(1, 1))
+    _, loss = bandit(agent, lambda s: 0.5 * s, curvature=2.0, rate=2e-2)
     variance = math.exp(2 * -1.5) / (2 * math.pi * math.e)
     assert loss.parts["entropy"].item() == pytest.approx(-1.5, abs=0.2)
     assert loss.parts["temperature"].item() == pytest.approx(4 * variance, rel=0.33)
@@ -330,7 +330,16 @@ def test_acting():
     assert drawn[0].dtype == torch.float32
     many = torch.stack([agent.act(seen, None, no, fresh(seed))[0] for seed in range(400)])
     assert torch.allclose(many.median(0).values, mode, atol=0.3)  # six deviations of a median of 400
+    assert torch.equal(agent.law(seen).base_dist.loc.tanh(), mode)
     assert agent.learns_from == Replay(updates=1.0, warm_up=100)
+
+
+def test_values_are_in_the_rewards_of_the_environment():
+    agent, seen = made(reward_scale=2.0, normalise_rewards=True), batch()[0]
+    agent.see(arrival(normal(50, 3), reward=4 * normal(50, seed=4)))
+    mode, _ = agent.act(seen, None, None, None)
+    wanted = agent.critics(torch.cat([agent._seen(seen), mode], -1)).amin(0) / 2 * (4 * normal(50, seed=4)).std(correction=0)
+    assert torch.allclose(agent.values(seen), wanted)
 
 
 def test_a_run_remembers_the_agent():
@@ -382,7 +391,7 @@ def test_critics_are_separate_networks():
     x = normal(2, 7, 4)
     for i, found in enumerate(critics(x)):
         h = x
-        for weight, bias in zip(critics.weights, critics.biases, strict=True):
+        for weight, bias in critics.layers():
             h = (h.tanh() if h is not x else h) @ weight[i] + bias[i]
         assert torch.allclose(found, h.squeeze(-1))
     assert critics(x).shape == (3, 2, 7)

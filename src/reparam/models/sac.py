@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from reparam.environments.experience import Replay
 from reparam.environments.spaces import Spaces
@@ -127,6 +128,18 @@ class SAC(nn.Module):
         """Actions for E observations: drawn from that noise, or the mode where source is None. It remembers nothing."""
         outputs = self.policy(self._seen(observation))
         return self.head.mode(outputs) if source is None else sample(self.head(outputs), source=source), carry
+
+    @torch.no_grad()
+    def law(self, observation: Tensor) -> Distribution:
+        """The policy, π(a | s): a law over actions, of batch shape B, for observations B + shape."""
+        return self.head(self.policy(self._seen(observation)))
+
+    @torch.no_grad()
+    def values(self, observation: Tensor) -> Tensor:
+        """What the critics expect of the mode at B observations: discounted, with entropy's worth, in the environment's rewards."""
+        seen = self._seen(observation)
+        value = self._value(seen, self.head.mode(self.policy(seen))) / self.config.reward_scale
+        return value * self.rewards.scale
 
     @torch.no_grad()
     def see(self, arrival: Arrival) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -43,19 +43,20 @@ class Critics(nn.Module):
         if count < 1:
             raise BadInputError(f"{count} critics: give at least 1")
         self.count, self.inputs = count, inputs
-        self.activation = ACTIVATIONS[activation]()
+        # A rectifier needs only its output to differentiate, so it may overwrite what the layer before it returned.
+        self.activation = nn.ReLU(inplace=True) if activation == "relu" else ACTIVATIONS[activation]()
         widths = (inputs, *hidden, 1)
-        self.weights = nn.ParameterList(torch.empty(count, a, b) for a, b in pairwise(widths))
-        self.biases = nn.ParameterList(torch.zeros(count, 1, b) for b in widths[1:])
-        for weight in self.weights:
-            gain = _LAST_GAIN if weight is self.weights[-1] else 1.0 if activation in _SMOOTH else math.sqrt(2.0)
-            for each in weight.detach():
+        for i, (a, b) in enumerate(pairwise(widths)):
+            gain = _LAST_GAIN if i == len(hidden) else 1.0 if activation in _SMOOTH else math.sqrt(2.0)
+            self.register_parameter(f"weight_{i}", nn.Parameter(torch.empty(count, a, b)))
+            self.register_parameter(f"bias_{i}", nn.Parameter(torch.zeros(count, 1, b)))
+            for each in self.layers(constant=True)[-1][0]:
                 nn.init.xavier_uniform_(each, gain)
 
     def layers(self, *, constant: bool = False) -> list[tuple[Tensor, Tensor]]:
         """Weights, count x from x to, and biases, count x 1 x to; constant for a loss that must not move them."""
-        pairs = zip(self.weights, self.biases, strict=True)
-        return [(w.detach(), b.detach()) if constant else (w, b) for w, b in pairs]
+        own = iter([p.detach() if constant else p for p in _held(self._parameters)])
+        return list(zip(own, own, strict=True))
 
     def forward(self, x: Tensor, layers: Sequence[tuple[Tensor, Tensor]] | None = None) -> Tensor:
         """What each says of x, rows + (inputs,): count + rows, in the format of the weights.
@@ -69,10 +70,10 @@ class Critics(nn.Module):
         h = x.reshape(1, -1, x.shape[-1]).expand(self.count, -1, -1)
         for i, (weight, bias) in enumerate(layers):
             h = torch.baddbmm(bias, h if i == 0 else self.activation(h), weight)
-        return h.reshape(self.count, *rows).to(self.weights[0].dtype)
+        return h.reshape(self.count, *rows).to(layers[0][0].dtype)
 
     def extra_repr(self) -> str:
-        return f"count={self.count}, widths={(self.inputs, *(w.shape[-1] for w in self.weights))}"
+        return f"count={self.count}, widths={(self.inputs, *(weight.shape[-1] for weight, _ in self.layers()))}"
 
 
 class SlowCopy(nn.Module):
@@ -89,7 +90,7 @@ class SlowCopy(nn.Module):
         >>> import torch
         >>> twins = Critics(2, inputs=4, hidden=(8,), activation="relu")
         >>> slow = SlowCopy(twins, rate=0.5)
-        >>> _ = torch.nn.init.ones_(twins.biases[-1])
+        >>> _ = torch.nn.init.ones_(twins.bias_1)
         >>> slow.follow(twins)
         >>> [float(b) for b in slow.layers()[-1][1].flatten()]
         [0.5, 0.5]
@@ -106,14 +107,18 @@ class SlowCopy(nn.Module):
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:
         """As `Critics.forward` takes them."""
-        copies: Iterator[Tensor] = self.buffers()
-        return list(zip(copies, copies, strict=True))
+        own = iter(_held(self._buffers))
+        return list(zip(own, own, strict=True))
 
     @torch.no_grad()
     def follow(self, critics: Critics) -> None:
         """One step towards the critics."""
-        own = [tensor for pair in self.layers() for tensor in pair]
-        torch._foreach_lerp_(own, [tensor.detach() for pair in critics.layers() for tensor in pair], self.rate)
+        torch._foreach_lerp_(_held(self._buffers), _held(critics._parameters), self.rate)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
+
+
+def _held(tensors: Mapping[str, Tensor | None]) -> list[Tensor]:
+    """Those of a module itself, in order: torch's iterators look through all modules for more, at each call."""
+    return [tensor for tensor in tensors.values() if tensor is not None]
