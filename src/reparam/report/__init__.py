@@ -130,7 +130,8 @@ def _title(record: Mapping[str, Any]) -> str:
 def _kind_of_rows(model: Any, record: Mapping[str, Any]) -> str:
     if getattr(model.config, "target", None):
         return "samples"
-    return "test data" if record["data"]["options"].get("test_fraction", 0.1) > 0 else "training rows, as no others were kept"
+    kind = "sequences" if hasattr(model, "open_loop") else "data"
+    return f"test {kind}" if record["data"]["options"].get("test_fraction", 0.1) > 0 else "training rows, as no others were kept"
 
 
 def _training(model: Any, history: list[dict[str, Any]], best: int, record: Mapping[str, Any]) -> Section:
@@ -141,7 +142,8 @@ def _training(model: Any, history: list[dict[str, Any]], best: int, record: Mapp
     target = getattr(model, "target", None)
     truth = None if target is None else target.log_normaliser
     direction = "higher" if monitor.higher else "lower"
-    unit = "in nats per datum" if target is None and monitor.part != "loss" else "in nats" if target is not None else ""
+    each_one = "step" if hasattr(model, "open_loop") else "datum"
+    unit = f"in nats per {each_one}" if target is None and monitor.part != "loss" else "in nats" if target is not None else ""
     caption = f"The dotted line marks epoch {best}, whose weights this page shows. The first epochs may lie outside the frame."
     if truth is not None:
         caption += f" The green line is the log-normaliser, {truth:.3f}: no ELBO is above it but by chance."

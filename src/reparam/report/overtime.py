@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from reparam.report.agent import Agent
 from reparam.report.chart import MUTED, SERIES, Chart
@@ -62,6 +63,7 @@ def over_time(
         axis.set_title(title, parse_math=False)
         axis.set_xlabel(label)
         axis.margins(x=0.02)
+        axis.xaxis.set_major_locator(MaxNLocator(5 if size[0] < 3 else 9, integer=True))
     return chart.svg
 
 

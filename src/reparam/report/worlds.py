@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 
 from reparam.report.chart import MUTED, SERIES, Chart
 from reparam.report.images import grid
@@ -35,7 +36,9 @@ def foresight(subject: Recorded, evaluation: Any) -> Section | None:
     if found.reward is not None and not bool(subject.one.reward.isnan().all()):
         figures.append(_rewards(subject, found.reward))
     if len(getattr(evaluation, "error", ())) > 1:
-        figures.append(_errors(evaluation))
+        figures.append(
+            _errors(evaluation, {"real": "standard deviations", "counts": "levels"}.get(subject.model.layout.values, "ones"))
+        )
     return Section("Foresight", lead, figures)
 
 
@@ -77,17 +80,17 @@ def _film(subject: Recorded, found: Any) -> Figure:
     at = np.unique(np.linspace(max(0, context - 3), steps - 1, _ACROSS).round().astype(int))
     rows = [subject.pictures(x[torch.from_numpy(at)].double()) for x in (truth, told)]
     rows.append(np.abs(rows[0] - rows[1]))
-    height = max(1, 160 // subject.shape[1])
-    enlarged = np.concatenate(rows).repeat(height, 2).repeat(height, 3)
+    ahead_from = int((at < context).sum())  # where a gap says that the model goes on alone
+    apart = [np.insert(_enlarged(row), ahead_from, np.nan, axis=0) for row in rows]
     off = float(np.sqrt(np.mean((rows[0] - rows[1])[at >= context] ** 2)))
     shown = ", ".join(map(str, at.tolist()))
     described = f"Pictures at steps {shown}: true, imagined, and their difference, "
     described += f"with a root mean square of {off:.3g}"
     caption = (
-        f"Above the truth, below it what the model shows: up to step {context - 1} it has seen them, from step {context} on one "
+        f"Above the truth, below it what the model shows: before the gap it has seen them, from step {context} on it is one "
         f"imagined course; last how far they are apart. Steps {shown}."
     )
-    return Figure(caption, [grid(enlarged, len(at), described, gap=4)], wide=True)
+    return Figure(caption, [grid(np.concatenate(apart), len(at) + 1, described, gap=4)], wide=True)
 
 
 def _rewards(subject: Recorded, reward: torch.Tensor) -> Figure:
@@ -107,7 +110,7 @@ def _rewards(subject: Recorded, reward: torch.Tensor) -> Figure:
     return Figure("The reward of each step, as it came and as it was imagined.", [chart], ("truth", "imagined"), colours=colours)
 
 
-def _errors(evaluation: Any) -> Figure:
+def _errors(evaluation: Any, unit: str) -> Figure:
     """The error of the mean of what is imagined, by how far ahead, beside simple guesses."""
     ahead = np.arange(1, len(evaluation.error) + 1)
     guesses = {"imagined": evaluation.error, "the last datum again": evaluation.error_last, "the mean": evaluation.error_mean}
@@ -119,6 +122,7 @@ def _errors(evaluation: Any) -> Figure:
         for values in guesses.values():
             axis.plot(ahead, values, linewidth=1.6)
         axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.set_title("Error by steps ahead")
         axis.set_xlabel("steps ahead")
     caption = (
@@ -157,8 +161,7 @@ def imagined(subject: Recorded) -> Section:
         made = subject.model.sample(4, subject.source(), length=steps)
         at = np.unique(np.linspace(0, steps - 1, min(_ACROSS, steps)).round().astype(int))
         images = subject.pictures(made[:, torch.from_numpy(at)].flatten(0, 1))
-        height = max(1, 160 // subject.shape[1])
-        shown = grid(images.repeat(height, 2).repeat(height, 3), len(at), "Imagined sequences, a row each", gap=4)
+        shown = grid(_enlarged(images), len(at), "Imagined sequences, a row each", gap=4)
         return Section("Imagined", lead, [Figure(f"A row each, steps {', '.join(map(str, at.tolist()))}.", [shown], wide=True)])
     made = subject.model.sample(_DRAWS, subject.source(), length=steps).flatten(2).double().numpy()
     real = subject.batch.observation[:_DRAWS].flatten(2).double().numpy()
@@ -231,3 +234,10 @@ def latents(subject: Recorded) -> Section | None:
     return Section(
         "Latents", lead, [Figure("A column for each latent; the more it is cut up, the more categories are in use.", [chart.svg])]
     )
+
+
+def _enlarged(images: np.ndarray) -> np.ndarray:
+    """Small pictures N x C x H x W by a whole factor, so that the gaps between them stay narrow."""
+    factor = max(1, 160 // images.shape[-2])
+    enlarged: np.ndarray = images.repeat(factor, -2).repeat(factor, -1)
+    return enlarged
