@@ -2,6 +2,7 @@
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 
 
@@ -159,3 +160,15 @@ class Odd(Point):
     def step(self, action):
         came = super().step(action)
         return self.answer(came) if self.steps == 3 and self.answer is not None else came
+
+
+def lived(copies, steps, draws):
+    """The next arrivals of random actions."""
+    return [copies.step(copies.spaces.random(copies.count, draws)) for _ in range(steps)]
+
+
+def same(a, b):
+    """Whether two lists of arrivals are the same bits."""
+    return all(
+        torch.equal(x, y) and x.dtype == y.dtype for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)
+    )
