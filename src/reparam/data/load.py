@@ -80,7 +80,8 @@ def load(
         sound: options of [`read_audio_folder`][reparam.data.recordings.read_audio_folder], for a folder of recordings.
         codec: of texts, sounds or tables that were read before, to read these in the same way.
         layout: "sequence" reads a `.npz`, `.npy`, `.csv` or `.parquet` file as sequences; "auto" as rows.
-        window: of sequences, cut them into windows of so many steps; the last of each may be shorter, with a mask that says so.
+        window: of sequences, cut them into windows of at most so many steps, as few and as equal as can be; where some are a step
+            shorter than others, a mask says so.
         actions: of sequences, what action t of a file means, where there are as many as observations: "taken", it was taken at
             observation t, and the reward and the end of the same place follow, as gymnasium, minari and D4RL record; "led", it led
             to observation t, with the reward and the end found there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -69,7 +70,7 @@ def from_records(
         titles: what messages call their arrays, by role.
         name: what reports call it.
         source: what `load` takes to read it again.
-        window: cut each into windows of so many steps, the last of which may be shorter.
+        window: cut each into windows of at most so many steps, as few and as equal as can be.
         actions: "taken": action t, and the reward and the end that follow, belong between observations t and t + 1; "led": between
             t - 1 and t. Where there is one observation more than there are actions, they belong between.
         y: a label for each sequence.
@@ -90,12 +91,7 @@ def from_records(
             DataWarning,
             stacklevel=4,
         )
-    cut = [
-        Steps(steps.x[t : t + size], {name: array[t : t + size] for name, array in steps.beside.items()}, steps.row)
-        for steps in whole
-        if (size := window or len(steps.x))
-        for t in range(0, len(steps.x), size)
-    ]
+    cut = [piece for steps in whole for piece in _pieces(steps, window)]
     x, beside = _packed(cut, titles)
     there = beside.get("mask", np.ones(x.shape[:2], dtype=bool))
     if x.shape[1] < 2:
@@ -120,6 +116,14 @@ def from_records(
         beside={name: torch.from_numpy(array) for name, array in beside.items()},
         choices=choices,
     )
+
+
+def _pieces(steps: Steps, window: int | None) -> list[Steps]:
+    """A sequence in windows: of equal length, up to a step, so that none is a mere rest."""
+    length = len(steps.x)
+    n = -(-length // (window or length))
+    edges = [length * i // n for i in range(n + 1)]
+    return [Steps(steps.x[a:b], {name: array[a:b] for name, array in steps.beside.items()}, steps.row) for a, b in pairwise(edges)]
 
 
 def _aligned(record: Record, titles: Mapping[str, str], actions: Actions) -> Steps:

@@ -47,7 +47,7 @@ def from_tensor(
             as one long recording, T x D; "auto" as rows.
         beside: of sequences, what comes with their steps, by the names that the arrays of a file have (see
             [`load`][reparam.data.load]), as {"action": N x T x A, "reward": N x T}.
-        window: of sequences, cut them into windows of so many steps, the last of which may be shorter.
+        window: of sequences, cut them into windows of at most so many steps, as few and as equal as can be.
         actions: of sequences: "taken", action t was taken at observation t; "led", it led there.
 
     Raises:

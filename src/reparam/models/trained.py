@@ -57,7 +57,7 @@ class DataOptions:
         seconds: to which recordings are cut or filled up with silence; by default the length of the longest.
         layout: what a .npz, .npy, .csv or .parquet file holds: auto reads rows, sequence what follows on one another in time, with
             actions and rewards beside it where there are arrays or columns of these names.
-        window: steps of the windows that sequences are cut into, such as one long recording.
+        window: the most steps of the windows that sequences are cut into, such as one long recording.
         actions: of sequences, whether action t of a file was taken at observation t, as gymnasium, minari and D4RL record, or led
             to it.
         split_seed: fixes which rows are for training, validation and test.
