@@ -1,10 +1,10 @@
 """Steps per second of soft actor-critic in Pendulum-v1, training included, beside stable-baselines3's on the same machine.
 
-Both have the same algorithm, networks, batch (256), an update for each step from the first on, one environment and one thread. A
-round trains a new agent from nothing for `--steps` steps, ours by `fit` in a run directory; of both the time includes one episode of
-evaluation and a checkpoint with the replay memory at the end. The rounds alternate in one process, after a pair that is not counted;
-the ratio is that of the two rounds of a pair, by the clock on the wall and by the processor's, which minds less who else uses the
-machine.
+Both have the same algorithm, networks, batch (256), an update for each step from the first on, one environment and one thread.
+A round trains a new agent from nothing for `--steps` steps, ours by `fit` in a run directory; of both the time includes one episode
+of evaluation and a checkpoint with the replay memory at the end. The rounds alternate in one process, after a pair that is not
+counted; the ratio is that of the two rounds of a pair, by the clock on the wall and by the processor's, which minds less who else
+uses the machine.
 
     pip install stable-baselines3
     python benchmarks/sac_speed.py --out benchmarks/results/sac_speed.json       # some two minutes on a free core
@@ -82,8 +82,8 @@ def compare(hidden: tuple[int, ...], steps: int, rounds: int) -> dict[str, Any]:
         result[name] = {"steps_per_second": rates, "ratio_lowest_median_highest": spread}
         told = {who: statistics.median(each) for who, each in rates.items()}
         print(
-            f"{' x '.join(map(str, hidden)):9s} {name:9s}  reparam {told['ours']:5.0f}  stable-baselines3 {told['theirs']:5.0f}  steps a "
-            f"second: ratio {spread[1]:.2f} ({spread[0]:.2f} to {spread[2]:.2f} in {rounds} pairs)",
+            f"{' x '.join(map(str, hidden)):9s} {name:9s}  steps a second: reparam {told['ours']:5.0f}  stable-baselines3 "
+            f"{told['theirs']:5.0f}  ratio {spread[1]:.2f} ({spread[0]:.2f} to {spread[2]:.2f} in {rounds} pairs)",
             flush=True,
         )
     return result
