@@ -24,7 +24,8 @@ from reparam.noise import Antithetic, Fresh, Sobol
 from reparam.stats import mean_test
 from reparam.training import Run, Training, fit
 
-SMALL = {"latent_dim": 3, "categories": 4, "deterministic": 8, "hidden": (8,)}
+# Without the moving average of a fitted scale a loss can be asked for twice.
+SMALL = {"latent_dim": 3, "categories": 4, "deterministic": 8, "hidden": (8,), "scale": "learned"}
 
 
 def fresh(seed=0):
@@ -150,7 +151,7 @@ def enumerated(world, batch):
 
 
 def two_choices(**settings):
-    config = Config(latent="categorical", latent_dim=1, categories=2, deterministic=3, hidden=(4,), unimix=0.0, **settings)
+    config = Config(latent="categorical", latent_dim=1, categories=2, deterministic=3, hidden=(4,), unimix=0.0, scale="learned", **settings)
     return world_of(config, Layout((2,), "real")).double(), batch_of(torch.randn(1, 3, 2, generator=generator(3)).double())
 
 
@@ -319,6 +320,30 @@ def test_free_nats_are_not_charged_and_have_no_gradient():
     some = world_of(Config(free_bits=edge, **SMALL), layout)
     loss = some.loss(batch, fresh())
     assert torch.allclose(loss.total.detach() + loss.parts["elbo"] + loss.parts["kl"], kl.clamp(min=edge).mean())
+
+
+def test_a_fitted_scale_is_that_of_the_residuals():
+    """A moving average of the logarithm of their mean square, over what is there; what is not trained changes nothing."""
+    layout, batch = everything()
+    batch = batch._replace(mask=(torch.arange(6) < 5).expand(4, 6), reward=torch.where(batch.first, math.nan, batch.reward))
+    world = world_of(Config(**SMALL | {"scale": "fitted"}), layout)
+    assert not any("log_var" in name for name, _ in world.named_parameters())
+    with torch.no_grad():
+        seen = world._observed(world._read(batch), fresh(), 1, learns=False)
+        features = world.space.join(seen.state)[:, :5]
+        square = (world.decoder(features) - batch.observation[:, :5]).square().mean((0, 1))
+        reward = (world.reward(features)[:, 1:, 0] - batch.reward[:, 1:5]).square().mean()
+    start = [likelihood.log_var.clone() for likelihood in (world.likelihood, world.reward_likelihood)]
+    world.eval().loss(batch, fresh())
+    with torch.no_grad():
+        world.train().loss(batch, fresh())
+    assert torch.equal(world.likelihood.log_var, start[0])
+    world.loss(batch, fresh()).total.backward()
+    assert torch.allclose(world.likelihood.log_var, 0.95 * start[0] + 0.05 * square.log(), atol=1e-5)
+    assert torch.allclose(world.reward_likelihood.log_var, 0.95 * start[1] + 0.05 * reward.log(), atol=1e-5)
+    one = World(Config(**SMALL | {"scale": "one"}), layout)
+    one.loss(batch, fresh()).total.backward()
+    assert one.likelihood.log_var.abs().max() == 0
 
 
 # Every estimator and noise.

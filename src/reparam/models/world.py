@@ -106,7 +106,7 @@ class World(nn.Module):
         self.encoder, self.decoder = world_parts.networks(config, layout, features, math.prod(self.likelihood.outputs))
         widths = (features, *config.hidden, 1)
         self.reward = mlp(widths, config.activation) if layout.reward else None
-        self.reward_likelihood = GaussianLikelihood((1,), 1) if layout.reward else None
+        self.reward_likelihood = world_parts.scaled(GaussianLikelihood((1,), 1), config) if layout.reward else None
         self.continuation = mlp(widths, config.activation) if layout.terminated else None
         self.gradient = world_parts.gradient(config)
         self.register_buffer("steps", torch.tensor(config.sequence_length))
@@ -401,18 +401,24 @@ class World(nn.Module):
     def _terms(self, state: State, s: Sequences) -> Terms:
         features = self.space.join(state)
         samples = len(features) // len(s.mask)
-        nll = self.likelihood.nll(self._outputs(features), s.observation.repeat(samples, *(1,) * (s.observation.dim() - 1)))
-        hidden = ~s.mask.repeat(samples, 1)
-        reconstruction = -nll.flatten(2).sum(-1).masked_fill(hidden, 0.0)
+        h, x = self._outputs(features), s.observation.repeat(samples, *(1,) * (s.observation.dim() - 1))
+        there = s.mask.repeat(samples, 1)
+        reconstruction = hide(-self.likelihood.nll(h, x).flatten(2).sum(-1), ~there)
+        # Where it learns: what is only looked at changes nothing.
+        fits = self.training and torch.is_grad_enabled() and self.config.scale == "fitted"
+        if fits and isinstance(self.likelihood, GaussianLikelihood):
+            world_parts.refit(self.likelihood, h, x, there)
         reward = continuation = None
         if self.reward is not None and self.reward_likelihood is not None:
-            known = rewarded(s)
-            nll = self.reward_likelihood.nll(self.reward(features), s.reward.nan_to_num()[..., None].repeat(samples, 1, 1))
-            reward = -nll.squeeze(-1).masked_fill(~known.repeat(samples, 1), 0.0)
+            known, h = rewarded(s).repeat(samples, 1), self.reward(features)
+            x = s.reward.nan_to_num()[..., None].repeat(samples, 1, 1)
+            reward = hide(-self.reward_likelihood.nll(h, x).squeeze(-1), ~known)
+            if fits:
+                world_parts.refit(self.reward_likelihood, h, x, known)
         if self.continuation is not None:
             goes_on = (~s.terminated).to(features.dtype).repeat(samples, 1)
             nll = binary_cross_entropy_with_logits(self.continuation(features).squeeze(-1), goes_on, reduction="none")
-            continuation = -nll.masked_fill(hidden, 0.0)
+            continuation = hide(-nll, ~there)
         return Terms(reconstruction, reward, continuation)
 
     @torch.no_grad()

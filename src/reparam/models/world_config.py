@@ -49,7 +49,9 @@ class Config:
         activation: elu, gelu, relu, silu, softplus or tanh.
         likelihood: of the data given the state: bernoulli for 0/1, binomial or categorical for counts, gaussian for reals. By
             default what the data's values call for.
-        scale: of the gaussian likelihood, in standard deviations of the data: learned, one for each column or channel, or one.
+        scale: of the gaussian likelihoods of data and rewards: fitted, a moving average of what the residuals have, for each column
+            or channel; learned, by its gradient; or one, a standard deviation of the data. By default fitted for data, and learned
+            in environments.
         estimator: of the gradient through the latents. For gaussian: pathwise (the default), leave_one_out. For categorical:
             straight_through (the default), st_gumbel, gumbel_softmax, gumbel_rao, reinmax, leave_one_out.
         samples: of the states of each sequence at a step; by default 1, and 2 for leave_one_out.
@@ -84,7 +86,7 @@ class Config:
     network: Literal["mlp", "conv"] | None = None
     activation: Literal["elu", "gelu", "relu", "silu", "softplus", "tanh"] = "silu"
     likelihood: Literal["bernoulli", "binomial", "categorical", "gaussian"] | None = None
-    scale: Literal["learned", "one"] = "learned"
+    scale: Literal["fitted", "learned", "one"] | None = None
     estimator: str | None = None
     samples: int | None = None
     temperature: float = 1.0
@@ -161,6 +163,6 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "network": (None, "mlp", "conv"),
     "activation": tuple(ACTIVATIONS),
     "likelihood": (None, *LIKELIHOODS),
-    "scale": ("learned", "one"),
+    "scale": (None, "fitted", "learned", "one"),
     "actor_gradient": (None, "pathwise", "score", "straight_through", "reinmax"),
 }

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from reparam.environments.spaces import Spaces
 from reparam.errors import BadInputError
@@ -22,7 +23,7 @@ from reparam.nn.stochastic import Gaussian, OneHot, Stochastic
 if TYPE_CHECKING:
     from reparam.data import Data
 
-__all__ = ["Layout", "behaviour", "decided", "gradient", "likelihood", "networks", "stochastic"]
+__all__ = ["Layout", "behaviour", "decided", "gradient", "likelihood", "networks", "refit", "scaled", "stochastic"]
 
 _BY_VALUES: dict[str, Literal["bernoulli", "binomial", "gaussian"]] = {
     "binary": "bernoulli",
@@ -36,6 +37,8 @@ ESTIMATORS_OF_ACTORS: dict[str, Estimator] = {
     "score": Score(),
     "straight_through": StraightThrough(),
 }
+# Of a new scale in the moving average.
+_RATE = 0.05
 # Both sides of a picture have at least so many pixels before it is seen through convolutions.
 _PICTURE = 16
 
@@ -127,6 +130,7 @@ def decided(config: Config, layout: Layout, *, acts: bool) -> Config:
         network=config.network or ("conv" if pictures else "mlp"),
         estimator=estimator,
         samples=config.samples or (2 if estimator == "leave_one_out" else 1),
+        scale=config.scale or ("learned" if acts else "fitted"),
         representation=(0.1 if acts else 1.0) if config.representation is None else config.representation,
         free_bits=float(acts) if config.free_bits is None else config.free_bits,
     )
@@ -142,9 +146,30 @@ def stochastic(config: Config) -> Stochastic:
 def likelihood(config: Config, layout: Layout) -> Likelihood:
     """The law of a datum, given the decoder's outputs."""
     made = LIKELIHOODS[str(config.likelihood)](layout.shape, layout.levels or 1)
-    if isinstance(made, GaussianLikelihood) and config.scale == "one":
-        made.log_var.requires_grad_(False)
-    return made
+    return scaled(made, config) if isinstance(made, GaussianLikelihood) else made
+
+
+def scaled(likelihood: GaussianLikelihood, config: Config) -> GaussianLikelihood:
+    """A normal law, whose scale no gradient moves unless the config says so."""
+    if config.scale != "learned":
+        log_var = likelihood.log_var.detach()
+        del likelihood.log_var
+        likelihood.register_buffer("log_var", log_var)
+    return likelihood
+
+
+@torch.no_grad()
+def refit(likelihood: GaussianLikelihood, h: Tensor, x: Tensor, there: Tensor) -> None:
+    """Move the scale towards that of the residuals of data x given outputs h, rows + shape each, where they are there: a moving
+    average, whose weights fall by a twentieth at each step.
+
+    The best scale is known, and Adam's steps of a fixed size towards its logarithm are many (arXiv:2006.13202).
+    """
+    square = (likelihood.standardise(x) - h).square()[there]
+    dims = (0, 2, 3) if square.dim() == 4 else (0,)
+    best = (square.mean(dims, keepdim=True)[0] - likelihood.FLOOR).clamp(min=likelihood.FLOOR).log()
+    if len(square):
+        likelihood.log_var.lerp_(best, _RATE)
 
 
 def gradient(config: Config) -> Gradient | None:
