@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import gymnasium
@@ -16,7 +17,7 @@ from scipy import stats
 from reparam.environments.copies import Copies
 from reparam.environments.make import EnvironmentWarning, make, spaces_of
 from reparam.environments.options import EnvironmentOptions
-from reparam.environments.spaces import Spaces
+from reparam.environments.spaces import Spaces, check_known
 from reparam.errors import BadInputError, StorageError
 from reparam.training.randomness import stream_seed
 from toy_environments import Bandit, Chain, Odd, Point
@@ -278,6 +279,17 @@ def test_spaces_that_no_agent_can_deal_with_are_refused(seen, does, said):
 def test_facts_that_contradict_themselves_are_refused(change):
     with pytest.raises(BadInputError, match="spaces"):
         Spaces.from_facts({**POINT.facts(), **change})
+
+
+def test_an_agent_of_other_spaces_is_told_in_words():
+    check_known("here", POINT, POINT)
+    with pytest.raises(
+        BadInputError, match=r"here has observations of 2 real .* in .-0.5, 1.5., and the agent was made for .* of 3 real"
+    ):
+        check_known("here", POINT, replace(POINT, observation=(3,)))
+    two = replace(POINT, action=(2,), low=(0.0, 0.0), high=(1.0, 2.0))
+    with pytest.raises(BadInputError, match=r"here has high=\[1.0, 2.0\], and the agent was made for high=\[1.0, 3.0\]"):
+        check_known("here", two, replace(two, high=(1.0, 3.0)))
 
 
 def test_options_out_of_range_are_refused():

@@ -36,6 +36,9 @@ def test_after_the_end_of_an_episode_the_next_step_begins_another():
     assert [int(a.action) for a in arrivals] == [0, 1, 1, 1, 1, 0, 1]  # the action at the restart was not used
     assert not any(bool(a.truncated) for a in arrivals)
     assert copies.arrival is arrivals[-1]
+    for _ in range(3):
+        copies.step(right)
+    assert [copies.state()[0][part] for part in ("over", "steps")] == [[True], [0]]  # what has ended need not be done again
 
 
 def test_an_arrival_is_float32_and_its_own():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reparam.environments.copies import Copies
-from reparam.environments.spaces import Spaces
+from reparam.environments.spaces import Spaces, check_known
 from reparam.errors import BadInputError
 from reparam.noise import Fresh, Noise, Source
 from reparam.training.randomness import stream_seed
@@ -126,8 +126,7 @@ def play(
         raise BadInputError(f"{episodes} episodes in {copies} copies of an environment were asked for: both are 1 or more")
     side = Copies(name, min(copies, episodes), seed, stream="evaluation", limit=limit, render=render, episodes=episodes)
     try:
-        if side.spaces != agent.spaces:
-            raise BadInputError(f"{side.title} has {side.spaces}, and the agent was made for {agent.spaces}: play what it knows")
+        check_known(side.title, side.spaces, agent.spaces)
         return _played(agent, side, episodes, _Own(side.count) if noise else None)
     finally:
         side.close()

@@ -15,7 +15,7 @@ from torch.nn.functional import one_hot
 
 from reparam.errors import BadInputError
 
-__all__ = ["Spaces"]
+__all__ = ["Spaces", "check_known"]
 
 
 @dataclass(frozen=True)
@@ -177,3 +177,19 @@ class Spaces:
             return cls(**cast(Any, fields))
         except (TypeError, AttributeError) as error:
             raise BadInputError(f"no spaces of an environment: {error}") from error
+
+
+def check_known(title: str, found: Spaces, known: Spaces) -> None:
+    """Refuse an environment whose spaces are not those that an agent was made for.
+
+    Raises:
+        BadInputError: saying both.
+    """
+    if found == known:
+        return
+    here, there = found.words, known.words
+    if here == there:
+        one, other = found.facts(), known.facts()
+        names = [name for name in one if one[name] != other[name]]
+        here, there = (" and ".join(f"{name}={facts[name]}" for name in names) for facts in (one, other))
+    raise BadInputError(f"{title} has {here}, and the agent was made for {there}: give it what it knows, or make another agent")
