@@ -107,16 +107,22 @@ def test_bytes_outside_of_their_space_are_refused():
 
 
 def test_numbers_of_a_wider_type_and_views_are_taken():
-    class Wide(Point):
+    class View(Point):
         def seen(self):
-            return np.repeat(super().seen().astype(np.float64), 2)[::2]
+            return np.repeat(super().seen(), 2)[::2]
+
+    class Wide(View):
+        def seen(self):
+            return super().seen().astype(np.float64)
 
         def step(self, action):
             observation, reward, *rest = super().step(action)
             return observation, np.float64(reward), *(np.bool_(end) for end in rest[:2]), rest[2]
 
-    wide, narrow = Copies(Wide, 1, seed=0), Copies(Point, 1, seed=0)
-    assert same([wide.start(), *lived(wide, 5, generator())], [narrow.start(), *lived(narrow, 5, generator())])
+    usual, wide, view = (Copies(kind, 1, seed=0) for kind in (Point, Wide, View))
+    seen = [usual.start(), *lived(usual, 5, generator())]
+    assert same([wide.start(), *lived(wide, 5, generator())], seen)
+    assert same([view.start(), *lived(view, 5, generator())], seen)
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,11 @@ def test_a_process_that_dies_or_a_closed_environment_is_told(workers):
 
 
 def test_an_interrupt_of_the_terminal_leaves_the_processes_alone():
-    here, apart = (Copies(Point, 2, seed=1, workers=workers) for workers in (False, True))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with interrupts ignored
+    try:
+        here, apart = (Copies(Point, 2, seed=1, workers=workers) for workers in (False, True))
+    finally:
+        signal.signal(signal.SIGINT, before)
     before = [here.start(), apart.start()]
     for process in apart._seats._processes:
         os.kill(process.pid, signal.SIGINT)
