@@ -123,7 +123,7 @@ def test_constant_gives_back_what_it_took():
         1 / layer.weight.requires_grad
     assert layer.weight.requires_grad
     assert not frozen.weight.requires_grad
-    # In half precision, autocast would remember the weight together with its gradient.
+    # Autocast remembers weights in half precision, which must not bring their gradient along.
     x = torch.ones(1, 2, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         before = layer(x)
@@ -171,7 +171,9 @@ def test_the_score_gradient_is_that_of_the_path_in_the_mean(horizon):
     grads = []
     for estimator in (rp.Pathwise(), rp.Score()):
         torch.manual_seed(4)
-        behaviour = Behaviour(2, (1,), hidden=(2,), activation="tanh", horizon=horizon, decay=1.0, entropy=0.0, estimator=estimator)
+        behaviour = Behaviour(
+            2, (1,), hidden=(2,), activation="tanh", horizon=horizon, discount=0.5, decay=1.0, entropy=0.0, estimator=estimator
+        )
         each = []
         for seed in range(20):
             behaviour.zero_grad()

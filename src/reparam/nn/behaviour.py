@@ -62,8 +62,8 @@ def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, decay: float
 def constant(modules: Iterable[nn.Module]) -> Iterator[None]:
     """What is computed here is a function of the inputs of the modules alone: no gradient comes to their parameters.
 
-    Gradients still pass through them, and without those of the weights a pass back costs about half. What was computed before
-    keeps its own.
+    Gradients still pass through them, with half the multiplications, as those of the weights are not wanted. What was computed
+    before keeps its own.
 
     Example:
         >>> import torch
@@ -75,8 +75,6 @@ def constant(modules: Iterable[nn.Module]) -> Iterator[None]:
         (True, False)
     """
     learning = [p for module in modules for p in module.parameters() if p.requires_grad]
-    # Autocast remembers a weight in half precision together with its gradient.
-    torch.clear_autocast_cache()
     try:
         for p in learning:
             p.requires_grad_(False)
@@ -84,7 +82,6 @@ def constant(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for p in learning:
             p.requires_grad_(True)
-        torch.clear_autocast_cache()
 
 
 class Lesson(NamedTuple):
