@@ -139,7 +139,7 @@ def enumerated(world, batch):
     for path in itertools.product(range(2), repeat=steps):
         z = values[list(path)].reshape(1, steps, 1, 2)
         now, rows = world.space.start(1), []
-        embedded = world._embedded(batch.observation)
+        embedded = world.embed(batch.observation)
         for t in range(steps):
             h = world.space.advance(now, torch.zeros(1, 0))
             q, p = world.space.posterior(h, embedded[:, t]), world.space.prior(h)
@@ -151,7 +151,9 @@ def enumerated(world, batch):
 
 
 def two_choices(**settings):
-    config = Config(latent="categorical", latent_dim=1, categories=2, deterministic=3, hidden=(4,), unimix=0.0, scale="learned", **settings)
+    config = Config(
+        latent="categorical", latent_dim=1, categories=2, deterministic=3, hidden=(4,), unimix=0.0, scale="learned", **settings
+    )
     return world_of(config, Layout((2,), "real")).double(), batch_of(torch.randn(1, 3, 2, generator=generator(3)).double())
 
 
@@ -260,8 +262,8 @@ def test_rewards_that_are_not_known_count_nowhere():
     loss = world.loss(some, fresh())
     loss.total.backward()
     assert all(p.grad.isfinite().all() for p in world.parameters())
-    seen = world._observed(some, fresh(), 1, learns=False)
-    mean = world._mean_reward(world.space.join(seen.state))
+    seen = world.observed(some, fresh(), 1, learns=False)
+    mean = world.mean_reward(world.space.join(seen.state))
     sigma = world.reward_likelihood(torch.zeros(1)).stddev
     by_hand = Normal(mean, sigma).log_prob(batch.reward)[counted].sum() / 24
     assert torch.allclose(loss.parts["reward"], by_hand.detach())
@@ -285,9 +287,9 @@ def test_balanced_divergences_have_the_gradient_written_by_hand(latent):
     layout, batch = everything()
     plain = world_of(Config(latent=latent, **SMALL), layout)
     balanced = world_of(Config(latent=latent, dynamics=0.8, representation=0.2, **SMALL), layout)
-    seen = balanced._observed(batch, fresh(), 1, learns=True)
+    seen = balanced.observed(batch, fresh(), 1, learns=True)
     q, p = seen.posterior, seen.prior
-    by_hand = -balanced._terms(seen.state, batch).total().sum()
+    by_hand = -balanced.terms(seen.state, batch).total().sum()
     by_hand = by_hand + 0.8 * kl_divergence(rp.detached(q), p).sum() + 0.2 * kl_divergence(q, rp.detached(p)).sum()
     a, b = gradients(balanced, by_hand / 24), gradients(balanced, balanced.loss(batch, fresh()).total)
     assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
@@ -329,7 +331,7 @@ def test_a_fitted_scale_is_that_of_the_residuals():
     world = world_of(Config(**SMALL | {"scale": "fitted"}), layout)
     assert not any("log_var" in name for name, _ in world.named_parameters())
     with torch.no_grad():
-        seen = world._observed(world._read(batch), fresh(), 1, learns=False)
+        seen = world.observed(world.read(batch), fresh(), 1, learns=False)
         features = world.space.join(seen.state)[:, :5]
         square = (world.decoder(features) - batch.observation[:, :5]).square().mean((0, 1))
         reward = (world.reward(features)[:, 1:, 0] - batch.reward[:, 1:5]).square().mean()
@@ -474,7 +476,7 @@ def test_open_loop_is_the_prior_step_by_step():
     layout, batch = everything(rows=1)
     world = world_of(Config(**SMALL), layout)
     imagined = world.open_loop(batch, 3, samples=20_000, source=fresh()).imagined[:, 0, 1, 0]
-    seen = world._observed(batch, fresh(1), 20_000, learns=False)
+    seen = world.observed(batch, fresh(1), 20_000, learns=False)
     now = type(seen.state)(*(p[:, 2] for p in seen.state))
     for t in (3, 4):
         now = world.space.imagine(now, world.actions(batch.action[:, t]).expand(20_000, -1), fresh(t))
@@ -661,7 +663,7 @@ def test_acting_sees_what_observing_sees(spaces):
     assert all(isinstance(part, torch.Tensor) and len(part) == 4 for part in carry)
     # The mean state takes no noise: that of `observe` at noise zero.
     noise = rp.Replay(torch.zeros(5, 4, 3))
-    seen = agent.space.observe(agent._embedded(x), agent.actions(torch.stack(actions[:5], 1)), first, noise)
+    seen = agent.space.observe(agent.embed(x), agent.actions(torch.stack(actions[:5], 1)), first, noise)
     for t, (h, z, _) in enumerate(states):
         assert torch.allclose(seen.state.deterministic[:, t], h, atol=1e-5)
         assert torch.allclose(seen.state.stochastic[:, t], z, atol=1e-5)

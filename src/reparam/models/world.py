@@ -16,15 +16,15 @@ from reparam.environments.experience import Replay
 from reparam.environments.spaces import Spaces
 from reparam.errors import BadInputError
 from reparam.estimators import Score
-from reparam.models import world_parts
+from reparam.models import world_agent, world_parts, world_sequences
 from reparam.models.model import want_sequences
 from reparam.models.world_bound import Terms, divergence, independent, score
 from reparam.models.world_config import Config, Sampling
-from reparam.models.world_evaluation import Evaluation, evaluate
+from reparam.models.world_evaluation import Evaluation, bounds, evaluate
 from reparam.models.world_parts import Layout
-from reparam.models.world_sequences import OpenLoop, Sequences, hide, read, rewarded
+from reparam.models.world_sequences import OpenLoop, Sequences, hide, rewarded
 from reparam.nn.actions import Actions
-from reparam.nn.behaviour import Behaviour, Lesson
+from reparam.nn.behaviour import Behaviour
 from reparam.nn.likelihood import GaussianLikelihood
 from reparam.nn.network import mlp
 from reparam.nn.running import RunningNormal
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from reparam.data import Data
 
 __all__ = ["Config", "Evaluation", "Layout", "OpenLoop", "Sampling", "Sequences", "World"]
-
-
-# The values that the widest layer may hold at once in `bounds`: samples are split to fit.
-_CHUNK = 2**24
 
 
 class World(nn.Module):
@@ -148,17 +144,13 @@ class World(nn.Module):
         """What `loss` takes of a data set."""
         n, steps = data.x.shape[:2]
         none = torch.zeros(n, steps, dtype=torch.bool)
-        given = data.beside
-        action = given.get("action", torch.zeros(n, steps, 0))
-        mask = given.get("mask", ~none)
-        return tuple(
-            Sequences(data.x, action, given.get("reward", none.float()), given["first"], given.get("terminated", none), mask)
-        )
+        known = {"action": torch.zeros(n, steps, 0), "reward": none.float(), "terminated": none, "mask": ~none} | dict(data.beside)
+        return tuple(Sequences(observation=data.x, **known))
 
     @torch.no_grad()
     def start_at(self, batch: Batch) -> None:
         """Take the scaling from training sequences, make the decoder's first output their mean, and learn how actions follow."""
-        s = self._read(batch, values=True)
+        s = self.read(batch, values=True)
         self.steps.fill_(s.first.shape[1])
         there = s.observation[s.mask]
         self.likelihood.fit(there)
@@ -187,12 +179,12 @@ class World(nn.Module):
             ValueError: for a batch of other shapes; and, in evaluation and for the first batch, for values that are not
                 the likelihood's.
         """
-        s = self._read(batch, values=not (self.training and self._values_seen))
+        s = self.read(batch, values=not (self.training and self._values_seen))
         self._values_seen = True
         config, samples = self.config, self.config.samples or 1
         weights = config.dynamics, cast(float, config.representation), config.free_bits or 0.0
-        seen = self._observed(s, source, samples, learns=self.training)
-        terms = self._terms(seen.state, s)
+        seen = self.observed(s, source, samples, learns=self.training)
+        terms = self.terms(seen.state, s)
         there = s.mask.repeat(samples, 1)
         plain, charged = divergence(seen, there, *weights)
         count = there.sum().clamp(min=1)
@@ -208,7 +200,7 @@ class World(nn.Module):
                 self.gradient.step += 1
         if self.behaviour is None:
             return Loss(total, parts)
-        lesson = self._lesson(self.behaviour, seen.state, s, source)
+        lesson = world_agent.lesson(self, self.behaviour, seen.state, s, source)
         return Loss(total + lesson.total, parts | lesson.parts)
 
     def evaluate(self, inputs: Batch, *, k: int, source: Source | None = None, batch_size: int = 128) -> Evaluation:
@@ -225,40 +217,24 @@ class World(nn.Module):
 
         Source: Burda et al., arXiv:1509.00519.
         """
-        s = self._read(batch, values=True)
-        rows = len(s.mask)
-        at_once = max(1, min(k, _CHUNK // max(1, s.first.numel() * self._widest())))
-        sums: list[dict[str, Tensor]] = []
-        weights: list[Tensor] = []
-        for start in range(0, k, at_once):
-            samples = min(at_once, k - start)
-            seen = self._observed(s, source, samples, learns=False)
-            hidden = ~s.mask.repeat(samples, 1)
-            terms, z = self._terms(seen.state, s), seen.state.stochastic
-            kl = kl_divergence(seen.posterior, seen.prior).masked_fill(hidden, 0.0)
-            ratio = (seen.prior.log_prob(z) - seen.posterior.log_prob(z)).masked_fill(hidden, 0.0)
-            weights.append((terms.total() + ratio).sum(1).unflatten(0, (samples, rows)))
-            named = {"elbo": terms.total() - kl, **terms.named(), "kl": kl}
-            sums.append({name: term.sum(1).unflatten(0, (samples, rows)).sum(0) for name, term in named.items()})
-        means = {name: torch.stack([part[name] for part in sums]).sum(0) / k for name in sums[0]}
-        return means, torch.cat(weights).logsumexp(0) - math.log(k)
+        return bounds(self, batch, k, source)
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch, source: Source | None = None) -> Tensor:
         """The mean datum of each step, B x T + shape, given a sample of its state, which has seen all data up to it."""
-        return self._mean(self._observed(self._read(batch), source, 1, learns=False).state)
+        return self._mean(self.observed(self.read(batch), source, 1, learns=False).state)
 
     @torch.no_grad()
     def surprise(self, batch: Batch, source: Source | None = None) -> Tensor:
         """What each datum tells that the steps before it did not, KL(q || p) in nats, B x T; 0 where nothing is."""
-        s = self._read(batch)
-        seen = self._observed(s, source, 1, learns=False)
+        s = self.read(batch)
+        seen = self.observed(s, source, 1, learns=False)
         return kl_divergence(seen.posterior, seen.prior).masked_fill(~s.mask, 0.0)
 
     @torch.no_grad()
     def latents(self, batch: Batch, source: Source | None = None) -> Tensor:
         """Means of the posterior of each step: B x T x latent_dim, for categorical latents probabilities with x categories."""
-        return self._observed(self._read(batch), source, 1, learns=False).posterior.mean
+        return self.observed(self.read(batch), source, 1, learns=False).posterior.mean
 
     @torch.no_grad()
     def open_loop(self, batch: Batch, context: int, *, samples: int = 16, source: Source | None = None) -> OpenLoop:
@@ -267,16 +243,16 @@ class World(nn.Module):
         Raises:
             BadInputError: for a context that leaves nothing to see or nothing to imagine.
         """
-        s = self._read(batch)
+        s = self.read(batch)
         steps = s.first.shape[1]
         if not 1 <= context < steps:
             raise BadInputError(f"context={context}: give at least 1 step, and fewer than the {steps} that the sequences have")
-        seen = self._observed(s, source, samples, learns=False)
+        seen = self.observed(s, source, samples, learns=False)
         now = State(*(part[:, context - 1] for part in seen.state))
         ahead = self.actions(s.action[:, context:]).repeat(samples, 1, 1)
         later = self._imagined(now, ahead, source, ahead.shape[1])
         means = self._mean(State(*(part[: len(s.mask)] for part in seen.state)))
-        reward = None if self.reward is None else self._mean_reward(self.space.join(later)).unflatten(0, (samples, -1))
+        reward = None if self.reward is None else self.mean_reward(self.space.join(later)).unflatten(0, (samples, -1))
         return OpenLoop(means, self._mean(later).unflatten(0, (samples, -1)), reward)
 
     @torch.no_grad()
@@ -304,46 +280,24 @@ class World(nn.Module):
     def act(
         self, observation: Tensor, carry: tuple[Tensor, ...] | None, first: Tensor, source: Source | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Actions for E observations, and what to remember of them: the states and the actions, encoded.
+        """Actions for E observations, and what to remember of them: the states, and the actions, encoded.
 
-        Args:
-            observation: E + shape.
-            carry: what it remembers; None before the first step.
-            first: E, where an episode begins: what is remembered of that row is not used.
-            source: of noise; None takes the mean state and the mode of the policy.
+        What is remembered of rows where `first` is true is not used. Without a source it takes the mean state, and the mode of the
+        policy.
 
         Raises:
             BadInputError: for a model of recorded sequences, which has no actor.
         """
-        if self.behaviour is None:
-            raise BadInputError("this world was learned from recorded sequences: it has no actor (train it in an environment)")
-        if carry is None:
-            carry = (*self.space.start(len(first)), self.steps.new_zeros(len(first), self.actions.width, dtype=self._dtype))
-        h, z, action = (hide(part, first) for part in carry)
-        h = self.space.advance(State(h, z), action)
-        q = self.space.posterior(h, self._embedded(observation.to(self._dtype)[:, None])[:, 0])
-        z = self.space.stochastic.code(q) if source is None else sample(q, source=source)
-        chosen = self.behaviour.act(self.space.join(State(h, z)), source)
-        return chosen, (h, z, self.actions(chosen))
+        return world_agent.act(self, observation, carry, first, source)
 
     @property
     def learns_from(self) -> Replay:
         """Sequences of what it remembers, in an environment."""
-        config = self.config
-        return Replay(updates=config.updates, warm_up=config.random_steps, length=config.sequence_length)
+        return Replay(self.config.updates, self.config.random_steps, self.config.sequence_length)
 
     def see(self, arrival: Arrival) -> None:
         """Take what arrives in training into the scales of data and rewards."""
-        x, reward = arrival.observation.to(self.steps.device), arrival.reward[~arrival.first][:, None].to(self.steps.device)
-        seen: dict[str, tuple[Tensor, nn.Module]] = {"reward": (reward, cast(nn.Module, self.reward_likelihood))}
-        if "observation" in self.scales:
-            seen["observation"] = (x.movedim(-3, -1) if len(self.shape) == 3 else x, self.likelihood)
-        for name, (value, likelihood) in seen.items():
-            running = cast(RunningNormal, self.scales[name])
-            running.update(value)
-            for statistic in ("shift", "scale"):
-                known = likelihood.get_buffer(statistic)
-                known.copy_(getattr(running, statistic).reshape(known.shape))
+        world_agent.see(self, arrival)
 
     def after_step(self) -> None:
         """After each update: the slow critic follows."""
@@ -357,21 +311,19 @@ class World(nn.Module):
     def _dtype(self) -> torch.dtype:
         return self.space.origin.dtype
 
-    def _read(self, batch: Batch, *, values: bool = False) -> Sequences:
+    def read(self, batch: Batch, *, values: bool = False) -> Sequences:
         """The batch, checked, with zeros where nothing is."""
-        s = read(batch, self.shape, self.actions.shape, self._dtype)
+        s = world_sequences.read(batch, self.shape, self.actions.shape, self._dtype)
         if values and s.mask.any() and not torch.compiler.is_compiling():
             self.likelihood.check(s.observation[s.mask])
         return s
 
-    def _embedded(self, x: Tensor) -> Tensor:
-        """What the encoder makes of data B x T + shape: B x T x width."""
-        rows = x.shape[:2]
-        embedded: Tensor = self.encoder(self.likelihood.standardise(x).flatten(0, 1))
-        by_step: Tensor = embedded.unflatten(0, rows)
-        return by_step
+    def embed(self, x: Tensor) -> Tensor:
+        """What the encoder makes of data, B x T + shape: B x T x width."""
+        embedded: Tensor = self.encoder(self.likelihood.standardise(x).flatten(0, 1)).unflatten(0, x.shape[:2])
+        return embedded
 
-    def _observed(self, s: Sequences, source: Source | None, samples: int, *, learns: bool) -> Observed:
+    def observed(self, s: Sequences, source: Source | None, samples: int, *, learns: bool) -> Observed:
         """Samples of the states, through which the gradient that the config names passes where the model `learns`."""
         self.space.estimator = None
         if learns and self.config.estimator == "leave_one_out":
@@ -379,7 +331,7 @@ class World(nn.Module):
             self.space.estimator = Score()
         elif learns and self.gradient is not None:
             self.space.estimator = self.gradient.estimator(s.mask)
-        return self.space.observe(self._embedded(s.observation), self.actions(s.action), s.first, source, samples=samples)
+        return self.space.observe(self.embed(s.observation), self.actions(s.action), s.first, source, samples=samples)
 
     def _outputs(self, features: Tensor) -> Tensor:
         h: Tensor = self.decoder(features.flatten(0, -2))
@@ -389,16 +341,19 @@ class World(nn.Module):
         mean: Tensor = self.likelihood(self._outputs(self.space.join(state))).mean
         return mean
 
-    def _mean_reward(self, features: Tensor) -> Tensor:
+    def mean_reward(self, features: Tensor) -> Tensor:
+        """The mean of the reward that led to states, in its units: from features, rows + (width,), to rows."""
         head, likelihood = cast(nn.Module, self.reward), cast(GaussianLikelihood, self.reward_likelihood)
         mean: Tensor = likelihood(head(features)).mean
         return mean.squeeze(-1)
 
-    def _goes_on(self, features: Tensor) -> Tensor:
+    def goes_on(self, features: Tensor) -> Tensor:
+        """The probability that an episode goes on from states: from features, rows + (width,), to rows."""
         logit: Tensor = cast(nn.Module, self.continuation)(features)
         return torch.sigmoid(logit.squeeze(-1))
 
-    def _terms(self, state: State, s: Sequences) -> Terms:
+    def terms(self, state: State, s: Sequences) -> Terms:
+        """Log-densities of what a batch holds, given samples of its states."""
         features = self.space.join(state)
         samples = len(features) // len(s.mask)
         h, x = self._outputs(features), s.observation.repeat(samples, *(1,) * (s.observation.dim() - 1))
@@ -424,33 +379,18 @@ class World(nn.Module):
     @torch.no_grad()
     def _hard(self, s: Sequences, source: Source | None) -> dict[str, Tensor]:
         """The plain bound, where training has relaxed samples."""
-        seen = self._observed(s, source, 1, learns=False)
-        terms, (plain, _) = self._terms(seen.state, s), divergence(seen, s.mask, 1.0, 1.0, 0.0)
+        seen = self.observed(s, source, 1, learns=False)
+        terms, (plain, _) = self.terms(seen.state, s), divergence(seen, s.mask, 1.0, 1.0, 0.0)
         return _means({"elbo": terms.total() - plain, **terms.named(), "kl": plain}, s.mask.sum().clamp(min=1))
-
-    def _lesson(self, behaviour: Behaviour, state: State, s: Sequences, source: Source | None) -> Lesson:
-        """The losses of the actor and the critic, from all states that something follows on."""
-        goes_on = (s.mask & ~s.terminated).repeat(len(state.deterministic) // len(s.mask), 1)
-        start = State(*(part.detach()[goes_on] for part in state))
-        model = [self.space, cast(nn.Module, self.reward), cast(nn.Module, self.continuation)]
-        return behaviour.loss(start, self.space, self._mean_reward, self._goes_on, source, model=model)
 
     def _imagined(self, now: State, ahead: Tensor | None, source: Source | None, steps: int) -> State:
         """The states of some steps after one, rows x steps + …, with actions `ahead`, encoded, or those of the actor."""
-        made: list[State] = []
+        made = [now]
         for t in range(steps):
-            if ahead is not None:
-                action = ahead[:, t]
-            else:
-                action = self.actions(cast(Behaviour, self.behaviour).act(self.space.join(now), source))
-            now = self.space.imagine(now, action, source)
+            acts = None if ahead is not None else cast(Behaviour, self.behaviour).act(self.space.join(now), source)
+            now = self.space.imagine(now, ahead[:, t] if ahead is not None else self.actions(acts), source)
             made.append(now)
-        return (
-            State(*(torch.stack(part, 1) for part in zip(*made, strict=True))) if made else State(*(p[:, None][:, :0] for p in now))
-        )
-
-    def _widest(self) -> int:
-        return max(self.space.features, math.prod(self.likelihood.outputs), *self.config.hidden)
+        return State(*(torch.stack(part, 1)[:, 1:] for part in zip(*made, strict=True)))
 
 
 def _means(terms: Mapping[str, Tensor], count: Tensor) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 from reparam.errors import BadInputError
 from reparam.models.evaluation import nats
@@ -19,8 +20,10 @@ from reparam.training.config import each, rows_of
 if TYPE_CHECKING:
     from reparam.models.world import World
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "bounds", "evaluate"]
 
+# The values that the widest layer may hold at once: samples are split to fit.
+_CHUNK = 2**24
 # Samples of what is imagined, whose mean predicts.
 _IMAGINED = 16
 
@@ -93,6 +96,29 @@ class Evaluation:
             remark = f"repeating the last datum {self.error_last[ahead - 1]:.2f}, the mean {self.error_mean[ahead - 1]:.2f}"
             tiles.append((f"error {ahead} ahead", f"{self.error[ahead - 1]:.2f}", remark))
         return tiles
+
+
+@torch.no_grad()
+def bounds(model: World, batch: Batch, k: int, source: Source | None) -> tuple[dict[str, Tensor], Tensor]:
+    """The ELBO of each sequence and its terms, and a bound from `k` samples of its states, in nats."""
+    s = model.read(batch, values=True)
+    rows = len(s.mask)
+    width = max(model.space.features, math.prod(model.likelihood.outputs), *model.config.hidden)
+    at_once = max(1, min(k, _CHUNK // max(1, s.first.numel() * width)))
+    sums: list[dict[str, Tensor]] = []
+    weights: list[Tensor] = []
+    for start in range(0, k, at_once):
+        samples = min(at_once, k - start)
+        seen = model.observed(s, source, samples, learns=False)
+        hidden = ~s.mask.repeat(samples, 1)
+        terms, z = model.terms(seen.state, s), seen.state.stochastic
+        kl = kl_divergence(seen.posterior, seen.prior).masked_fill(hidden, 0.0)
+        ratio = (seen.prior.log_prob(z) - seen.posterior.log_prob(z)).masked_fill(hidden, 0.0)
+        weights.append((terms.total() + ratio).sum(1).unflatten(0, (samples, rows)))
+        named = {"elbo": terms.total() - kl, **terms.named(), "kl": kl}
+        sums.append({name: term.sum(1).unflatten(0, (samples, rows)).sum(0) for name, term in named.items()})
+    means = {name: torch.stack([part[name] for part in sums]).sum(0) / k for name in sums[0]}
+    return means, torch.cat(weights).logsumexp(0) - math.log(k)
 
 
 @torch.no_grad()
