@@ -21,6 +21,7 @@ from reparam.errors import BadInputError
 from reparam.models import MODELS
 from reparam.models.trained import model_of, record_in_environment
 from reparam.noise import NORMAL, Fresh, Noise
+from reparam.report import chart
 from reparam.report.agent import Agent, _Shared
 from reparam.report.learning import learning
 from reparam.report.planes import plane_of
@@ -37,6 +38,14 @@ TINY = {
     "world": {"deterministic": 8, "hidden": (8,), "latent_dim": 3, "actor_hidden": (8,), "random_steps": 30, "updates": 0.05}
     | {"sequence_length": 6, "horizon": 4},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loose():
+    """Charts whose labels are not fitted: half of the time of a page is that, and nothing here looks at where a label is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(chart._STYLE, "figure.constrained_layout.use", False)
+        yield
 
 
 def trained(directory, name, environment, epochs=2, settings=None, **options):
@@ -342,20 +351,7 @@ def test_recorded_sequences_get_a_page(tmp_path, cli):
         for t in range(10):
             squares[row, t, 0, 2:5, (start + t) % 8] = 1
     np.savez(tmp_path / "squares.npz", x=squares)
-    tiny = [
-        "--epochs",
-        1,
-        "--deterministic",
-        8,
-        "--hidden",
-        "8",
-        "--latent_dim",
-        3,
-        "--importance_samples",
-        2,
-        "--layout",
-        "sequence",
-    ]
+    tiny = shlex.split("--epochs 1 --deterministic 8 --hidden 8 --latent_dim 3 --importance_samples 2 --layout sequence")
     pages = {}
     for name, more in {"walks": [], "squares": ["--latent", "categorical", "--categories", 4]}.items():
         code, _, error = cli("train", "world", "--data", tmp_path / f"{name}.npz", "--out", tmp_path / name, *tiny, *more)
