@@ -365,6 +365,15 @@ def test_returns_take_the_slow_critic():
     assert returns() > before + 1e-3
 
 
+def test_a_score_is_weighed_by_what_the_critic_did_not_know():
+    """Where every return is 5 and the critic says so, the gradient of the actor is zero: to the bit."""
+    behaviour, space, _, _, model, start = imagined(estimator=rp.Score(), entropy=0.0, discount=1.0)
+    for tensor in behaviour.slow.layers()[-1]:
+        tensor.fill_(5.0 * (tensor.shape[-2] == 1))
+    behaviour.loss(start, space, lambda x: 0 * x[..., 0], None, noise(), model=model).total.backward()
+    assert all(p.grad.abs().max() == 0 for p in behaviour.actor.parameters())
+
+
 @pytest.mark.parametrize(
     ("choices", "estimator"), [((), rp.Pathwise()), ((), rp.Score()), ((3,), rp.StraightThrough()), ((3,), rp.Score())]
 )
