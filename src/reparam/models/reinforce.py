@@ -192,7 +192,9 @@ class Reinforce(nn.Module):
         """
         steps, config = Steps(*batch), self.config
         law = self.head(self.policy(steps.observation))
-        log_prob, entropy = self._log_prob(law, steps.action), law.entropy().mean()
+        log_prob = self._log_prob(law, steps.action)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and config.entropy_bonus > 0):  # otherwise it is only told
+            entropy = law.entropy().mean()
         if config.objective == "ppo":
             policy = -ppo_clip(log_prob, steps.log_prob, steps.advantage, clip=config.ratio_clip).mean()
         else:
