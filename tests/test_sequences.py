@@ -420,6 +420,7 @@ def put(array, index, value):
         ({"x": X, "mask": np.ones((8, 7)), "length": np.full(8, 6)}, "in row 0 .*as many ones as its length"),
         ({"x": X[0], "mask": np.ones(7)}, "array 'mask' of .*no such array is wanted"),
         ({"x": X, "next_observation": X}, None),
+        ({"x": X, "action": A, "done": np.ones(8)}, r"array 'done' of .* has shape \(8,\) beside .*one number a step is N x T"),
         ({"x": X, "next_observation": X, "action": A}, "next_observation.* has a meaning only where an action was taken"),
         ({"x": X, "next_observation": X[:, 1:]}, r"array 'next_observation' of .* has shape \(8, 6, 2\): 8 x 7 x 2 is wanted"),
         ({"x": X, "acton": A}, "has 'acton', which has no meaning for sequences: did you mean 'action'"),

@@ -47,7 +47,15 @@ def records(arrays: Mapping[str, Array], titles: Mapping[str, str], *, long: boo
         BadInputError: for shapes that do not belong together, naming the array.
     """
     flags = [name for name in ("reward", *ENDS, "first", "episode") if name in arrays]
-    long = long or (long is None and (arrays["x"].ndim == 2 or any(arrays[name].ndim == 1 for name in flags)))
+    guessed = long is None
+    long = long or (guessed and (arrays["x"].ndim == 2 or any(arrays[name].ndim == 1 for name in flags)))
+    rows = arrays["x"].ndim == 3 and "action" in arrays and arrays["action"].ndim > 1
+    if guessed and long and rows and arrays["x"].shape[1] - arrays["action"].shape[1] in (0, 1):
+        name = next(name for name in flags if arrays[name].ndim == 1)
+        raise BadInputError(
+            f"{titles[name]} has shape {arrays[name].shape} beside {titles['x']} of {arrays['x'].shape}: of N sequences one number "
+            "a step is N x T; for one recording of pictures, give these as T x 1 x H x W"
+        )
     arrays = {name: array[..., 0] if _is_column(name, array, 1 if long else 2) else array for name, array in arrays.items()}
     _check_shapes(arrays, titles, 1 if long else 2)
     for name in ("first", "mask", *ENDS):
