@@ -56,6 +56,6 @@ def _dreamed(agent: Agent, start: State, horizon: int) -> Tensor:
     rewards = []
     for _ in range(horizon):
         now = space.imagine(now, model.actions(model.behaviour.act(space.join(now))), source)
-        rewards.append(model.reward_likelihood(model.reward(space.join(now))).mean.squeeze(-1))
+        rewards.append(model.mean_reward(space.join(now)))
     told: Tensor = torch.stack(rewards, -1).double().unflatten(0, (_DREAMS, -1)).mean(0)
     return told

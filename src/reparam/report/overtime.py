@@ -136,6 +136,8 @@ def earned(agent: Agent) -> Figure | None:
     described = f"Discounted return to come by step: at the start it was {real[0]:.4g}, and {told[0]:.4g} were expected"
     charts.append(over_time("to-go", "Return to come, discounted", described, {"real": real, "expected": told}))
     caption += f" The return to come is discounted by {agent.discount:g} a step: what came, and what the model's values said."
+    if not episode.terminated:
+        caption += " What came ends where the episode was cut short, which the values know nothing of."
     return Figure(caption, charts, ("real", "expected by the values"))
 
 
