@@ -178,7 +178,7 @@ def test_the_source_of_noise_is_a_flag(name, noise, sources, cli, tmp_path):
 def test_what_a_model_cannot_do_is_said(sources, cli, refused, tmp_path):
     assert cli(*words(CASES["diffusion, moons"]._replace(epochs=1), sources, tmp_path / "run"))[0] == 0
     for command in ("reconstruct", "encode"):
-        refused(2, f"run is of a diffusion, which does not {command}$", command, tmp_path / "run")
+        refused(2, f"run is a run of diffusion, which does not {command}$", command, tmp_path / "run")
 
 
 def test_a_flow_encodes_data_as_noise(sources, cli, tmp_path):

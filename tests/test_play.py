@@ -187,8 +187,8 @@ def test_pictures_of_what_draws_none_are_refused(walk, refused, monkeypatch):
         (("evaluate", "--seed", "-1"), "seed is -1"),
         (("sample", "--output", "x.png"), "npz or .gif"),
         (("evaluate", "--data", "digits"), "there is no flag --data"),
-        (("encode",), "is of a reinforce, which does not encode"),
-        (("reconstruct",), "is of a reinforce, which does not reconstruct"),
+        (("encode",), "is a run of reinforce, which does not encode"),
+        (("reconstruct",), "is a run of reinforce, which does not reconstruct"),
     ],
 )
 def test_misuse(cartpole, refused, words, said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ _ALONE = {"compare": "--problem", "posterior": "--query"}
 def run(name: str, words: Sequence[str]) -> None:
     """Run the command of a name with its flags."""
     opened = _run_among(words)
+    if opened is None and words and not words[0].startswith("-") and "run" in signature(commands.COMMANDS[name]).parameters:
+        from reparam.training import Run
+
+        opened = Run.open(words[0])  # which says what it is instead
     function = _of_its_own(opened).get(name, commands.COMMANDS[name])
     parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
     parser.add_parameters(function)

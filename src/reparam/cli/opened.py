@@ -134,5 +134,5 @@ def able(model: Any, method: str, directory: str, command: str | None = None) ->
         BadInputError: when it has none; it names the command, or the method where they are called the same.
     """
     if not hasattr(model, method):
-        raise BadInputError(f"{directory} is of a {record(directory)['model']['name']}, which does not {command or method}")
+        raise BadInputError(f"{directory} is a run of {record(directory)['model']['name']}, which does not {command or method}")
     return getattr(model, method)

@@ -50,7 +50,7 @@ def evaluate(
 def sample(
     run: str,
     output: str = "episodes.npz",
-    n: int = 10,
+    n: int | None = None,
     drawn: bool = True,
     checkpoint: Checkpoint = "best",
     seed: int = 0,
@@ -62,7 +62,7 @@ def sample(
         run: the run's directory.
         output: file to write: .npz with arrays observation, action, reward, terminated and length, an episode a row, filled up with
             zeros, length observations of it; or .gif, the pictures of the episodes one after the other.
-        n: how many.
+        n: how many; by default 10, and for a .gif one.
         drawn: draw actions from the policy, as in training; otherwise it takes the most likely ones.
         checkpoint: the weights with the best validation score, or the last.
         seed: of the episodes.
@@ -71,8 +71,9 @@ def sample(
     from reparam.cli.output import destination, write_npz
 
     path = destination(output, (".npz", ".gif"))
-    _check_count("n", n)
     picture = path.suffix.lower() == ".gif"
+    n = (1 if picture else 10) if n is None else n
+    _check_count("n", n)
     name, found = _play(run, n, drawn, checkpoint, seed, environment, render=picture)
     if picture:
         _write_gif(path, name, found)

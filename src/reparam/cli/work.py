@@ -18,6 +18,7 @@ from reparam.errors import ArtefactError, BadInputError
 from reparam.models.model import Evaluation
 from reparam.models.trained import DataOptions, record, record_in_environment, rule_of
 from reparam.training import Batch, Run, Stream, Training
+from reparam.training.checkpoint import Checkpoint
 from reparam.training.config import each
 from reparam.training.randomness import source_of, stream_seed
 
@@ -67,6 +68,14 @@ class Work(Protocol):
 
     def batches(self, model: Any, training: Training) -> AbstractContextManager[tuple[Batch | Stream, Batch | None]]:
         """What `fit` takes: for training, and for validation."""
+        ...
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Whether it can go on from a checkpoint.
+
+        Raises:
+            BadInputError: when it cannot.
+        """
         ...
 
     @property
@@ -119,6 +128,9 @@ class OnData:
 
     def batches(self, model: Any, training: Training) -> AbstractContextManager[tuple[Batch | Stream, Batch | None]]:
         return nullcontext((model.inputs(self.splits.train), model.inputs(self.splits.validation)))
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        pass
 
     @property
     def environment(self) -> str | None:
@@ -178,6 +190,9 @@ class InEnvironment:
 
     def batches(self, model: Any, training: Training) -> AbstractContextManager[tuple[Batch | Stream, Batch | None]]:
         return _open(Interaction(model, self.options, training))
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        Interaction.check(checkpoint.experience, self.options)
 
     @property
     def environment(self) -> str | None:

@@ -59,7 +59,9 @@ class Interaction:
         spaces = self._copies.spaces
         if spaces != agent.spaces:
             self.close()
-            raise BadInputError(f"{options.environment} has {spaces}, and the agent was made for {agent.spaces}: make one for it")
+            raise BadInputError(
+                f"{options.environment} has {spaces.words}, and the agent was made for {agent.spaces.words}: make one for it"
+            )
         plan, count = self._plan, options.copies
         if isinstance(plan, Replay):
             self.batches = max(1, round(options.epoch_steps * plan.updates))
@@ -177,13 +179,22 @@ class Interaction:
         tensors |= {f"{name}/{i}": tensor for name, held in lists.items() for i, tensor in enumerate(held)}
         return facts, tensors
 
+    @staticmethod
+    def check(tensors: Mapping[str, Tensor], options: EnvironmentOptions) -> None:
+        """Whether a state can be gone on with.
+
+        Raises:
+            BadInputError: for another number of copies.
+        """
+        if (came := len(tensors["running"])) != options.copies:
+            raise BadInputError(
+                f"the run has {came} {'copy' if came == 1 else 'copies'} of its environment, and copies is {options.copies}: give "
+                f"{came}, or --restart"
+            )
+
     def restore(self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         try:
-            if tensors["running"].shape != self._running.shape:
-                came, wanted = len(tensors["running"]), len(self._running)
-                raise BadInputError(
-                    f"the run has {came} copies of its environment, and copies is {wanted}: give {came}, or --restart"
-                )
+            self.check(tensors, self._options)
             self._updates, self._acts, self._ended = facts["updates"], facts["acts"], list(facts["ended"])
             self._running = tensors["running"].clone()
             if facts["started"]:

@@ -153,7 +153,8 @@ class Run:
             self.aside = self._set_aside()
         elif place.exists():
             old = parse_record(place)
-            if (differences := _differences(old, self.record, defaults)) and not force:
+            begun = self.checkpoints() or (self.path / "best").exists()  # or there is nothing that other settings could spoil
+            if (differences := _differences(old, self.record, defaults)) and begun and not force:
                 more = f" and {len(differences) - 5} more" if differences[5:] else ""
                 if any(text.startswith("training.epochs ") for text in differences):
                     more += " (the learning rate falls to 0 at the last epoch, so that more of them are another run)"
