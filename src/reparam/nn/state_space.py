@@ -125,11 +125,11 @@ class StateSpace(nn.Module):
 
     def posterior(self, deterministic: Tensor, embedded: Tensor) -> Distribution:
         """q(z_t | h_t, e_t), what it believes having seen."""
-        return self.stochastic.law(self._posterior(deterministic, self.from_datum(embedded)))
+        return self.stochastic.law(self._posterior(deterministic, self._seen(embedded)))
 
     def advance(self, state: State, action: Tensor) -> Tensor:
         """The next deterministic part, rows + (deterministic,), after an encoded action, rows + (action,)."""
-        return self._advance(state, None if self.from_action is None else self.from_action(action))
+        return self._advance(state, self._moved(action))
 
     def imagine(self, state: State, action: Tensor, source: Source | None = None) -> State:
         """The next state as the model expects it, of a state (rows) and an encoded action: a sample of the prior."""
@@ -158,10 +158,8 @@ class StateSpace(nn.Module):
         """
         batch, steps = first.shape
         rows = samples * batch
-        seen = _by_step(self.from_datum(embedded), samples)
-        moved: list[Tensor] | list[None] = [None] * steps
-        if self.from_action is not None:
-            moved = _by_step(self.from_action(action).masked_fill(first[..., None], 0.0), samples)
+        seen = _by_step(self._seen(embedded), samples)
+        moved = _by_step(self._moved(action.masked_fill(first[..., None], 0.0)), samples)
         begins = first.any(0).tolist()
         begins[0] = begins[0] and state is not None
         fresh = first.T.repeat(1, samples)
@@ -183,13 +181,23 @@ class StateSpace(nn.Module):
         states = State(h, torch.stack(stochastic, 1))
         return Observed(states, self.prior(h), self.stochastic.law(torch.stack(outputs, 1)))
 
-    def _advance(self, state: State, moved: Tensor | None) -> Tensor:
-        x = self.from_latent(state.stochastic.flatten(-len(self.stochastic.event)))
-        h: Tensor = self.cell(self.activation(x if moved is None else x + moved), state.deterministic)
+    def _moved(self, action: Tensor) -> Tensor:
+        """The terms of a step's first layer that do not depend on the state before."""
+        bias = self.from_latent.bias
+        return bias.expand(*action.shape[:-1], -1) if self.from_action is None else self.from_action(action) + bias
+
+    def _seen(self, embedded: Tensor) -> Tensor:
+        """The terms of its second layer that do not."""
+        h: Tensor = self.from_datum(embedded) + self.from_memory.bias
         return h
 
+    def _advance(self, state: State, moved: Tensor) -> Tensor:
+        z, cell = state.stochastic.flatten(-len(self.stochastic.event)), self.cell
+        x = self.activation(torch.addmm(moved, z, self.from_latent.weight.t()))
+        return torch.gru_cell(x, state.deterministic, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+
     def _posterior(self, deterministic: Tensor, seen: Tensor) -> Tensor:
-        h: Tensor = self.to_posterior(self.activation(self.from_memory(deterministic) + seen))
+        h: Tensor = self.to_posterior(self.activation(torch.addmm(seen, deterministic, self.from_memory.weight.t())))
         return h
 
     def _sample(self, h: Tensor, source: Source | None, eps: Tensor | None = None) -> Tensor:
@@ -197,15 +205,18 @@ class StateSpace(nn.Module):
         if self.estimator is not None:
             return self.estimator.draw(self.stochastic.law(h), 1, source).value[0]
         if eps is None:
-            eps = Noise(self.stochastic.kind, h.shape[:-1] + self.stochastic.noise, h.dtype, h.device).draw(source=source)
+            eps = self._noise_of(h.shape[:-1]).draw(source=source)
         return self.stochastic.push(h, eps)
 
     def _noise(self, seen: Tensor, steps: int, samples: int, source: Source | None) -> list[Tensor] | list[None]:
         """Noise of all steps, at once where no rows of it depend on each other."""
         if self.estimator is not None or samples > 1:
             return [None] * steps
-        rows = torch.Size([steps, len(seen)])
-        return [*Noise(self.stochastic.kind, rows + self.stochastic.noise, seen.dtype, seen.device).draw(source=source)]
+        return [*self._noise_of(torch.Size([steps, len(seen)])).draw(source=source)]
+
+    def _noise_of(self, rows: torch.Size) -> Noise:
+        # In the format of the parameters, also where layers give half of it.
+        return Noise(self.stochastic.kind, rows + self.stochastic.noise, self.origin.dtype, self.origin.device)
 
 
 class _Rows:

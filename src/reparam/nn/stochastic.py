@@ -87,11 +87,11 @@ class Gaussian:
         return 2 * self.dim
 
     def law(self, h: Tensor) -> Distribution:
-        loc, s = h.chunk(2, -1)
+        loc, s = _wide(h).chunk(2, -1)
         return Independent(Normal(loc, softplus(s) + self.floor, validate_args=False), 1, validate_args=False)
 
     def push(self, h: Tensor, eps: Tensor) -> Tensor:
-        loc, s = h.chunk(2, -1)
+        loc, s = _wide(h).chunk(2, -1)
         return torch.addcmul(loc, softplus(s) + self.floor, eps)
 
     def code(self, q: Distribution) -> Tensor:
@@ -151,13 +151,13 @@ class OneHot:
         return self.dim * self.categories
 
     def law(self, h: Tensor) -> Distribution:
-        logits = h.unflatten(-1, (self.dim, self.categories))
+        logits = _wide(h).unflatten(-1, (self.dim, self.categories))
         if self.unimix:
             logits = self._mixed(logits).log()
         return Independent(_one_hot(logits), 1, validate_args=False)
 
     def push(self, h: Tensor, eps: Tensor) -> Tensor:
-        p = self._mixed(h.unflatten(-1, (self.dim, self.categories)))
+        p = self._mixed(_wide(h).unflatten(-1, (self.dim, self.categories)))
         below = p.detach()[..., :-1].cumsum(-1) < eps[..., None]
         # `straight_through(value, p)`, which at this size would cost more than the rest; the difference is zero, exactly.
         return (p - p.detach()).scatter_add(-1, below.sum(-1, keepdim=True), torch.ones_like(p[..., :1]))
@@ -169,6 +169,10 @@ class OneHot:
     def _mixed(self, logits: Tensor) -> Tensor:
         p = logits.softmax(-1)
         return (1 - self.unimix) * p + self.unimix / self.categories if self.unimix else p
+
+
+def _wide(h: Tensor) -> Tensor:
+    return h.float() if h.dtype in (torch.float16, torch.bfloat16) else h
 
 
 def _one_hot(logits: Tensor) -> OneHotCategorical:
