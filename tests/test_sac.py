@@ -219,11 +219,21 @@ def test_estimators_of_the_policys_gradient_agree_with_the_integral(estimator, w
     agent.policy = Table(outputs, rows)
     actor, _ = agent._actor(seen.expand(rows, 1), agent.temperature, fresh(3))
     (found,) = torch.autograd.grad(rows * actor, agent.policy.outputs)
-    if estimator == "quadrature":
-        assert torch.allclose(found, wanted.expand_as(found), rtol=1e-4)
+    if estimator == "quadrature":  # its error is the rule's, the same in every row
+        assert (found - wanted).norm(dim=-1).max() < 0.05 * wanted.norm()
         return
     for i in range(2 * width):
         assert (verdict := mean_test(found[:, i], wanted[i].item())), verdict
+
+
+def test_many_nodes_make_the_quadrature_exact():
+    """The smaller of two critics has a kink, so that the error falls with the square of the distance of nodes: 0.017 here."""
+    agent = made(width=1, seen=1, activation="tanh", estimator="quadrature", temperature=0.5, actions=1000)
+    seen, outputs = torch.full((1, 1), 0.4, dtype=torch.float64), torch.tensor([0.3, -0.4], dtype=torch.float64)
+    wanted = exact(agent, seen, outputs)
+    agent.policy = Table(outputs, 1)
+    (found,) = torch.autograd.grad(agent._actor(seen, agent.temperature, None)[0], agent.policy.outputs)
+    assert torch.allclose(found[0], wanted, rtol=1e-3)
 
 
 @pytest.mark.parametrize("noise", ["antithetic", "sobol"])
@@ -251,7 +261,7 @@ def test_antithetic_actions_lower_the_variance_of_the_gradient():
     assert variances[1] < 0.2 * variances[0]
 
 
-def bandit(agent, optimum, curvature, steps=400, rate=1e-2):
+def bandit(agent, optimum, curvature, steps=400, rate=2e-2):
     """Train on steps that are episodes, with reward −curvature (a − optimum(s))²; the last observations seen."""
     optimizer = torch.optim.Adam(agent.parameters(), rate)
     generator, source, no = torch.Generator().manual_seed(1), fresh(2), torch.ones(128, dtype=torch.bool)
@@ -270,25 +280,17 @@ def bandit(agent, optimum, curvature, steps=400, rate=1e-2):
 
 
 def test_a_bandit_is_solved_by_the_policy_that_is_softly_optimal():
-    """π(a | s) ∝ exp(r / α) is N(a*(s), α / 2c) where that is narrow: mean to 0.05, deviation (0.1) to a fifth."""
+    """π(a | s) ∝ exp(r / α) is N(a*(s), α / 2c) where that is narrow: mean to 0.05, deviation to a fifth. Its entropy comes to the
+    target, −1.5 nats, to 0.2, which is the case of an α of 4 σ², σ = 0.054 that of a normal law of such entropy: to a third."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        agent = SAC(Config(hidden=(32, 32), temperature=0.04, learned_temperature=False), spaces(1, 1))
-    seen, _ = bandit(agent, lambda s: 0.6 * s, curvature=2.0)
-    law = agent.head(agent.policy(seen))
-    assert (law.mean - 0.6 * seen).abs().mean() < 0.05
-    assert (law.stddev - 0.1).abs().mean() < 0.02
-
-
-def test_the_temperature_brings_the_entropy_to_its_target():
-    """Of a bandit, at −1.5 nats: the policy's comes within 0.2 nats, and α to 2 c σ², σ that of such a normal law, to a third."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        agent = SAC(Config(hidden=(32, 32), temperature=0.1, target_entropy=-1.5), spaces(1, 1))
-    _, loss = bandit(agent, lambda s: 0.5 * s, curvature=2.0, rate=2e-2)
-    variance = math.exp(2 * -1.5) / (2 * math.pi * math.e)
+        agent = SAC(Config(hidden=(32, 32), temperature=0.02, target_entropy=-1.5), spaces(1, 1))
+    seen, loss = bandit(agent, lambda s: 0.5 * s, curvature=2.0)
+    law, alpha = agent.law(seen), loss.parts["temperature"].item()
+    assert (law.mean - 0.5 * seen).abs().mean() < 0.05
+    assert law.stddev.mean().item() == pytest.approx(math.sqrt(alpha / 4), rel=0.2)
     assert loss.parts["entropy"].item() == pytest.approx(-1.5, abs=0.2)
-    assert loss.parts["temperature"].item() == pytest.approx(4 * variance, rel=0.33)
+    assert alpha == pytest.approx(4 * math.exp(-3) / (2 * math.pi * math.e), rel=0.33)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

@@ -38,7 +38,8 @@ class Config:
         random_steps: at first, with actions drawn uniformly, before any update.
         estimator: of the policy's gradient: pathwise, through the action (arXiv:1812.05905); score, with a moving average for a
             baseline, or score_learned, with a network; leave_one_out; measure_valued, by differences of the critics; quadrature,
-            over fixed nodes, for actions of up to three numbers. Only the first differentiates the critics.
+            over fixed nodes, for actions of up to three numbers, without variance and off by some per cent. Only the first
+            differentiates the critics.
         actions: drawn for each state where the policy learns; for quadrature the nodes for each number of an action. By default the
             fewest that the estimator takes, or 32, 16 or 8 nodes.
     """
