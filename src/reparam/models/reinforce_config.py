@@ -18,7 +18,7 @@ class Config:
 
     Attributes:
         objective: ppo, whose clipped ratios let several updates use the same steps (arXiv:1707.06347); reinforce, the score
-            function, each step once.
+            function, each step once: give it a batch_size that takes a rollout of all copies at once, and a larger learning_rate.
         baseline: what the return of a step is compared with: value, a learned function of its observation, which also stands for
             what comes after the rollout's end; leave_one_out, the mean return of the other copies' steps; moving_average, that of
             past rollouts; or none. Without a value function returns end with the rollout, or where the episode is cut short:
