@@ -15,6 +15,7 @@ from reparam.environments.episodes import play
 from reparam.environments.experience import Replay, Rollout
 from reparam.environments.memory import Memory
 from reparam.environments.options import EnvironmentOptions
+from reparam.environments.spaces import check_known
 from reparam.errors import ArtefactError, BadInputError
 from reparam.training import Batch, Training
 from reparam.training.config import each, pick, rows_of
@@ -40,6 +41,7 @@ class Interaction:
 
     Example:
         >>> from reparam.environments.options import EnvironmentOptions
+from reparam.environments.spaces import check_known
         >>> from reparam.environments.spaces import Spaces
         >>> from reparam.models.sac import SAC, Config
         >>> options = EnvironmentOptions(environment="Pendulum-v1", epoch_steps=100)
@@ -57,11 +59,11 @@ class Interaction:
             options.environment, options.copies, training.seed, limit=options.episode_limit, workers=options.workers
         )
         spaces = self._copies.spaces
-        if spaces != agent.spaces:
+        try:
+            check_known(options.environment, spaces, agent.spaces)
+        except BadInputError:
             self.close()
-            raise BadInputError(
-                f"{options.environment} has {spaces.words}, and the agent was made for {agent.spaces.words}: make one for it"
-            )
+            raise
         plan, count = self._plan, options.copies
         if isinstance(plan, Replay):
             self.batches = max(1, round(options.epoch_steps * plan.updates))
