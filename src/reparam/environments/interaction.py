@@ -41,7 +41,6 @@ class Interaction:
 
     Example:
         >>> from reparam.environments.options import EnvironmentOptions
-from reparam.environments.spaces import check_known
         >>> from reparam.environments.spaces import Spaces
         >>> from reparam.models.sac import SAC, Config
         >>> options = EnvironmentOptions(environment="Pendulum-v1", epoch_steps=100)
@@ -136,6 +135,7 @@ from reparam.environments.spaces import check_known
         if hasattr(model, "see"):
             model.see(arrival)
         self._memory.add(arrival)
+        self._running[arrival.first] = 0.0  # also where an episode was given up, of an environment that did not repeat
         self._running += arrival.reward
         if (over := arrival.terminated | arrival.truncated).any():
             self._ended += self._running[over].tolist()
