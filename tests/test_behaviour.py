@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 import reparam as rp
+from reparam.environments.spaces import Spaces
 from reparam.errors import BadInputError
+from reparam.models.world import Config, World
 from reparam.nn.behaviour import Behaviour, constant, lambda_returns
 from reparam.nn.state_space import State, StateSpace
 from reparam.nn.stochastic import Gaussian
@@ -437,3 +439,14 @@ def test_what_cannot_be_is_refused(settings, says):
         Behaviour(3, settings.pop("action"), **settings)
     if "estimator" in settings:
         assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("choices", "name", "says"), [((2,), "pathwise", "choices, give one of str"), ((), "reinmax", "reals, give one of path")]
+)
+def test_worlds_refuse_estimators_by_the_names_of_settings(choices, name, says):
+    action = () if choices else (1,)
+    kind, bounds = ("discrete", ()) if choices else ("continuous", (1.0,))
+    spaces = Spaces((3,), "real", None, kind, action, choices, tuple(-b for b in bounds), bounds)
+    with pytest.raises(BadInputError, match=f"actor_gradient='{name}': actions are {says}"):
+        World.for_environment(Config(actor_gradient=name), spaces)

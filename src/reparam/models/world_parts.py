@@ -187,7 +187,14 @@ def gradient(config: Config) -> Gradient | None:
 
 
 def behaviour(config: Config, features: int, spaces: Spaces) -> Behaviour:
-    """An actor and a critic of states that so many features tell."""
+    """An actor and a critic of states that so many features tell.
+
+    Raises:
+        BadInputError: for an estimator that does not suit the actions.
+    """
+    acts, suited = ("choices", ("straight_through", "reinmax", "score")) if spaces.choices else ("reals", ("pathwise", "score"))
+    if config.actor_gradient not in (None, *suited):
+        raise BadInputError(f"actor_gradient={config.actor_gradient!r}: actions are {acts}, give one of {', '.join(suited)}")
     named = None if config.actor_gradient is None else ESTIMATORS_OF_ACTORS[config.actor_gradient]
     return Behaviour(
         features,
