@@ -195,6 +195,11 @@ class SAC(nn.Module):
         if self.gradient is None:
             action, log_prob = sample_and_log_prob(self.head(outputs), (draws,) if draws > 1 else (), source=source)
             return -sac_actor(log_prob, self._value(seen, action), temperature).mean(), log_prob
+        if self.config.estimator == "leave_one_out" and not getattr(source, "independent", True):
+            raise BadInputError(
+                "estimator='leave_one_out' compares actions that are drawn independently, and noise='antithetic' or 'sobol' makes "
+                "them depend on each other: take noise='fresh', or estimator='score'"
+            )
         law, fixed = self.head.normal(outputs), self.head.normal(outputs.detach())
 
         def cost(u: Tensor) -> Tensor:
