@@ -22,7 +22,8 @@ _ALONE = {"compare": "--problem", "posterior": "--query"}
 def run(name: str, words: Sequence[str]) -> None:
     """Run the command of a name with its flags."""
     opened = _run_among(words)
-    if opened is None and words and not words[0].startswith("-") and "run" in signature(commands.COMMANDS[name]).parameters:
+    asked = opened is None and words and not words[0].startswith("-") and not {"-h", "--help"} & set(words)
+    if asked and "run" in signature(commands.COMMANDS[name]).parameters:
         from reparam.training import Run
 
         opened = Run.open(words[0])  # which says what it is instead
