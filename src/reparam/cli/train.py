@@ -77,11 +77,11 @@ def run(name: str, words: Sequence[str]) -> None:
     first = os.environ.get("RANK", "0") == "0"  # the process that prints and writes, of several
     directory = Path(outcome.out or f"runs/{name}")
     work = _work(entry, settings, model_config, directory, outcome)
-    if first:
-        print(work.about(training), flush=True)
     with torch.random.fork_rng(devices=[]):  # the caller's generator is not ours to move
         torch.manual_seed(training.seed)
         model = work.model(kind, model_config)
+    if first:
+        print(work.about(model, training), flush=True)
     if first and hasattr(model, "plan"):
         print(model.plan(), flush=True)
     remembered = work.record(name, model, training)

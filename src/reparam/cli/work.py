@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from reparam.data import Data
 from reparam.data.split import RULE
 from reparam.environments.episodes import Returns, play
+from reparam.environments.experience import Rollout
 from reparam.environments.interaction import Interaction
 from reparam.environments.options import EnvironmentOptions
 from reparam.errors import ArtefactError, BadInputError
@@ -54,7 +55,7 @@ class Evaluating:
 class Work(Protocol):
     """What a model is trained on, and judged by."""
 
-    def about(self, training: Training) -> str:
+    def about(self, model: Any, training: Training) -> str:
         """A line that says what there is."""
         ...
 
@@ -115,7 +116,7 @@ class OnData:
         self.rule = RULE if restart else _rule(directory)
         self.data, self.splits = options.load(self.rule)
 
-    def about(self, training: Training) -> str:
+    def about(self, model: Any, training: Training) -> str:
         steps = training.passes * max(1, len(self.splits.train) // training.batch_size)
         about = "" if self.data.source == "none" else f"{self.data.name}: {self._parts()}; "
         return f"{about}{self.data.scaling}; {steps} step{'s' * (steps > 1)} an epoch"
@@ -179,8 +180,15 @@ class InEnvironment:
             )
         self.options, self.spaces = options, options.spaces()
 
-    def about(self, training: Training) -> str:
-        return f"{self.options.environment}: {self.spaces.words}; {self.options.epoch_steps} steps in it an epoch"
+    def about(self, model: Any, training: Training) -> str:
+        options, plan = self.options, model.learns_from
+        steps = f"{options.epoch_steps} steps"
+        if isinstance(plan, Rollout):
+            whole = plan.an_epoch(options.epoch_steps, options.copies) * plan.steps * options.copies
+            steps = (
+                f"{whole} steps and restarts" if whole == options.epoch_steps else f"{whole} steps and restarts, whole rollouts,"
+            )
+        return f"{self.options.environment}: {self.spaces.words}; {steps} in it an epoch"
 
     def model(self, kind: Any, config: Any) -> Any:
         return kind.for_environment(config, self.spaces)

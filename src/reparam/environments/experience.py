@@ -33,3 +33,7 @@ class Rollout:
 
     steps: int = 128
     passes: int = 1
+
+    def an_epoch(self, steps: int, copies: int) -> int:
+        """How many rollouts make an epoch of about so many steps of all copies together."""
+        return max(1, round(steps / (self.steps * copies)))

@@ -69,8 +69,7 @@ class Interaction:
             capacity = options.memory
         else:
             self._minibatches = max(1, plan.steps * count // training.batch_size)
-            rollouts = max(1, round(options.epoch_steps / (plan.steps * count)))
-            self.batches = rollouts * plan.passes * self._minibatches
+            self.batches = plan.an_epoch(options.epoch_steps, count) * plan.passes * self._minibatches
             capacity = (plan.steps + 1) * count
         self._memory = Memory(capacity, count, spaces)
         self._now: Arrival | None = None
