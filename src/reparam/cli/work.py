@@ -185,10 +185,8 @@ class InEnvironment:
         steps = f"{options.epoch_steps} steps"
         if isinstance(plan, Rollout):
             whole = plan.an_epoch(options.epoch_steps, options.copies) * plan.steps * options.copies
-            steps = (
-                f"{whole} steps and restarts" if whole == options.epoch_steps else f"{whole} steps and restarts, whole rollouts,"
-            )
-        return f"{self.options.environment}: {self.spaces.words}; {steps} in it an epoch"
+            steps = f"{whole} steps and restarts, in whole rollouts,"
+        return f"{options.environment}: {self.spaces.words}; {steps} an epoch"
 
     def model(self, kind: Any, config: Any) -> Any:
         return kind.for_environment(config, self.spaces)
