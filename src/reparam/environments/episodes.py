@@ -152,7 +152,7 @@ def _played(agent: Agent, side: Copies, episodes: int, source: _Own | None) -> l
             over = terminated or bool(arrival.truncated[copy])
             if not over and side.limit is None and len(life.reward) > PATIENCE:
                 warnings.warn(
-                    f"{side.title} has no limit, and episode {number} was cut short after {PATIENCE} steps: set one (--episode_limit)",
+                    f"{side.title} has no limit, and episode {number} was cut short after {PATIENCE} steps (--episode_limit)",
                     RuntimeWarning,
                     stacklevel=4,
                 )
