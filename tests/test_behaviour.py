@@ -336,7 +336,7 @@ def test_the_spread_of_returns_and_the_slow_critic_follow():
     start = State(torch.linspace(-100, 100, 201)[:, None], torch.zeros(201, 1))
     slow = [tensor.clone() for pair in behaviour.slow.layers() for tensor in pair]
     with torch.no_grad():
-        for bias in behaviour.critic.biases:
+        for _, bias in behaviour.critic.layers():
             bias += 1.0
     for factor, before, after in ((1.0, 1.0, 180.0), (2.0, 180.0, 2 / 11 * 180 + 9 / 11 * 360)):
         behaviour.loss(start, space, lambda x, factor=factor: factor * x[..., 0], None, noise())
@@ -361,7 +361,7 @@ def test_returns_take_the_slow_critic():
 
     before = returns()
     with torch.no_grad():
-        behaviour.critic.biases[-1] += 1.0
+        behaviour.critic.layers()[-1][1].add_(1.0)
     assert returns() == before
     behaviour.after_step()
     assert returns() > before + 1e-3
