@@ -96,7 +96,7 @@ def test_pages_are_whole(pendulum, cartpole, world):
     agent = ["The idea", "Learning curve", "An episode", "The policy", "Returns"]
     dreams = ["Dreams and what came", "Foresight", "Surprise", "Imagined", "Latents"]
     for (_, page), title, more in (
-        (pendulum, "SAC in Pendulum-v1", []),
+        (pendulum, "SAC in Pendulum-v1", ["What the trick buys"]),
         (cartpole, "REINFORCE in CartPole-v1", []),
         (world, "World model in Pendulum-v1", dreams),
     ):
@@ -137,6 +137,17 @@ def test_returns_are_those_of_the_test_episodes(pendulum):
     assert label(page, "angular velocity by step") == f"angular velocity by step, from {velocity.min():.3g} to {velocity.max():.3g}"
     tile = re.search(r'<dt>return</dt><dd class="value">([^<]*)', page)[1]
     assert tile == found.tiles()[0][1]
+
+
+def test_the_trick_buys_less_noise(pendulum):
+    _, page = pendulum
+    told = label(page, "total variance of the policy's gradient")
+    value = r"([\d.,]+(?: × 10[⁰-⁹¹²³]+)?)"
+    found = re.search(rf"\(the trick\) {value}, measure-valued {value}, .*leave-one-out {value}, score function {value}$", told)
+    pathwise, _, best, plain = (float(number.replace(",", "")) for number in found.groups())
+    ratio = float(re.search(r"score function is ([\d.,]+) times", page)[1].replace(",", ""))
+    assert ratio == pytest.approx(plain / pathwise, rel=0.07)  # 2 digits of it, of 3 of each
+    assert max(pathwise, best) < plain
 
 
 def test_an_episode_moves(pendulum, cartpole):

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from reparam.environments.episodes import Episode, Returns, play
+from reparam.environments.make import title_of
 from reparam.environments.options import EnvironmentOptions
 from reparam.errors import BadInputError
+from reparam.report.actors import actor_gradients
 from reparam.report.agent import Agent
 from reparam.report.dreams import dreams
 from reparam.report.learning import learning
@@ -40,7 +42,7 @@ def watch(model: Any, options: EnvironmentOptions, seed: int) -> Agent:
     """
     many, seed = options.test_episodes, stream_seed(seed, "test episodes", 0)
     episodes = play(model, options.environment, episodes=many, seed=seed, copies=min(10, many), limit=options.episode_limit)
-    return Agent(model, options.environment, episodes, _drawn(model, options, seed, episodes[0]))
+    return Agent(model, title_of(options.environment), episodes, _drawn(model, options, seed, episodes[0]))
 
 
 def _drawn(model: Any, options: EnvironmentOptions, seed: int, episode: Episode) -> Episode:
@@ -70,6 +72,7 @@ def sections_of(agent: Agent, history: Sequence[Mapping[str, Any]], best: int, e
         lambda: rollout(agent),
         lambda: policy(agent),
         lambda: returns(agent, evaluation),
+        lambda: actor_gradients(agent),
     ]
     sections = [section for make in found if (section := make()) is not None]
     if hasattr(agent.model, "open_loop"):

@@ -121,24 +121,25 @@ def acted(agent: Agent) -> Figure:
     return Figure("What it chose.", [chart], key if len(key) > 1 else ())
 
 
-def earned(agent: Agent) -> Figure | None:
+def earned(agent: Agent) -> list[Figure]:
     """The rewards; and what was still to be earned, beside what the model expected."""
     episode = agent.shown
-    reward, charts = episode.reward.double().numpy(), []
+    reward, figures, caption = episode.reward.double().numpy(), [], ""
     if reward.min() < reward.max():
         described = f"Reward by step, from {reward.min():.3g} to {reward.max():.3g}, {reward.sum():.4g} in all"
-        charts.append(over_time("reward", "Reward", described, {"reward": reward}))
-    caption = "What each step earned." if charts else f"Each step earned {reward[0]:.3g}."
+        figures.append(Figure("What each step earned.", [over_time("reward", "Reward", described, {"reward": reward})]))
+    else:
+        caption = f"Each step earned {reward[0]:.3g}. "
     expected = agent.values_along([episode])
     if expected is None:
-        return Figure(caption, charts) if charts else None
+        return figures
     real, told = agent.to_go(episode), expected[0].double().numpy()
     described = f"Discounted return to come by step: at the start it was {real[0]:.4g}, and {told[0]:.4g} were expected"
-    charts.append(over_time("to-go", "Return to come, discounted", described, {"real": real, "expected": told}))
-    caption += f" The return to come is discounted by {agent.discount:g} a step: what came, and what the model's values said."
+    chart = over_time("to-go", "Return to come, discounted", described, {"real": real, "expected": told})
+    caption += f"The return to come is discounted by {agent.discount:g} a step: what came, and what the model's values said."
     if not episode.terminated:
         caption += " What came ends where the episode was cut short, which the values know nothing of."
-    return Figure(caption, charts, ("real", "expected by the values"))
+    return [*figures, Figure(caption, [chart], ("real", "expected by the values"))]
 
 
 def lively(values: np.ndarray, most: int) -> list[int]:

@@ -80,7 +80,7 @@ def rollout(agent: Agent) -> Section:
     figures = []
     if episode.frames:
         figures += _pictures(episode.frames, agent.title)
-    figures += [figure for figure in (seen(agent), acted(agent), earned(agent)) if figure is not None]
+    figures += [figure for figure in (seen(agent), acted(agent), *earned(agent)) if figure is not None]
     return Section("An episode", lead, figures)
 
 
