@@ -377,7 +377,7 @@ def test_every_estimator_with_every_noise(latent, estimator, noise):
     assert ("relaxed_elbo" in losses[0].parts) == (estimator == "gumbel_softmax")
     names = ["elbo", "reconstruction", "reward", "continuation", "kl"]
     parts = losses[0].parts
-    assert [name for name in parts if name != "relaxed_elbo"] in (names, names[:1] + names[1:])
+    assert [name for name in parts if name != "relaxed_elbo"] == names
     assert math.isclose(parts["elbo"], sum(float(parts[name]) for name in names[1:4]) - float(parts["kl"]), rel_tol=1e-4)
 
 
@@ -525,7 +525,7 @@ def test_errors_by_horizon_are_those_of_what_is_imagined():
         square = (x[:, 3:] - guessed).square().mean(-1)
         wanted = [square[there[:, t], t].mean().sqrt() for t in range(3)]
         assert torch.allclose(torch.tensor(getattr(found, name)), torch.stack(wanted), rtol=1e-4), name
-    assert not world.training or world.train()
+    assert world.training
     assert len(found.lines()) == 5
     assert len(found.tiles()) == 5
     with pytest.raises(BadInputError, match="at least one"):
@@ -763,7 +763,14 @@ def kalman_filter(x):
 
 
 KNOWN = {
-    "coins": (coins, forward_algorithm, "binary", 1, {"latent": "categorical", "latent_dim": 2, "categories": 2}),
+    # Where the plain bound stops at states that say as little as the hidden ones, balancing goes on to ones that say more.
+    "coins": (
+        coins,
+        forward_algorithm,
+        "binary",
+        1,
+        {"latent": "categorical", "latent_dim": 1, "categories": 4, "representation": 0.1},
+    ),
     "walk": (noisy_walk, kalman_filter, "real", None, {"latent_dim": 2}),
 }
 
@@ -801,8 +808,8 @@ def test_exact_likelihoods_are_those_of_all_paths():
     [
         # Steps that know nothing of each other are 0.46 nats below the truth.
         ("walk", 150, 1e-2, (0.20, 0.15)),
-        pytest.param("walk", 1500, 5e-3, (0.06, 0.02), marks=pytest.mark.slow),
-        pytest.param("coins", 1500, 5e-3, (0.12, 0.04), marks=pytest.mark.slow),
+        pytest.param("walk", 800, 5e-3, (0.08, 0.03), marks=pytest.mark.slow),
+        pytest.param("coins", 500, 5e-3, (0.12, 0.06), marks=pytest.mark.slow),
     ],
 )
 def test_training_comes_near_the_truth_and_never_above(name, steps, rate, within):
@@ -810,7 +817,7 @@ def test_training_comes_near_the_truth_and_never_above(name, steps, rate, within
     below, errors = gap(name, steps, rate)
     assert below[1] < below[0]
     for gone, error, allowed in zip(below, errors, within, strict=True):
-        assert -5 * error < gone < allowed
+        assert -5 * error < gone < allowed, below
         assert error < 0.02
 
 
