@@ -195,6 +195,19 @@ def test_misuse(cartpole, refused, words, said):
     refused(2, said, words[0], cartpole, *words[1:])
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--data", "x.npz", "--environment", "CartPole-v1"), "environment='CartPole-v1' has no meaning for the data 'x.npz'"),
+        (("--data", "x.npz", "--copies", "2"), "copies=2 has no meaning for the data 'x.npz'"),
+        (("--window", "9"), "window=9 has no meaning for an environment: name data"),
+    ],
+)
+def test_settings_of_what_is_not_trained_on_are_refused(refused, tmp_path, words, said):
+    refused(2, said, "train", "world", *words, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_options_are_checked():
     for name in ("copies", "epoch_steps", "evaluation_episodes", "test_episodes", "episode_limit", "memory"):
         with pytest.raises(ValueError, match=f"{name} is 0: give at least 1"):

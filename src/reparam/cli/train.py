@@ -108,12 +108,26 @@ def _work(entry: Entry, settings: Any, config: Any, directory: Path, outcome: Ou
     """
     if entry.environment is not None:
         environment: EnvironmentOptions = _take(EnvironmentOptions, settings)
-        if not entry.on_data or settings["data"] == "none":
+        if not entry.on_data:
             return InEnvironment(environment)
-        if environment.environment != entry.environment:
-            raise BadInputError(f"data are {settings['data']!r}, and environment is {environment.environment!r}: leave one out")
+        if settings["data"] == "none":
+            _refuse_unused(DataOptions(data="none"), _take(DataOptions, settings), "an environment: name data (--data), or leave it out")
+            return InEnvironment(environment)
+        plain = EnvironmentOptions(environment=entry.environment)
+        _refuse_unused(plain, environment, f"the data {settings['data']!r}: leave it out")
     options = _of_density(_take(DataOptions, settings), config, entry.defaults)
     return OnData(options, _take(Evaluating, settings), directory, restart=outcome.restart)
+
+
+def _refuse_unused(plain: Any, given: Any, what: str) -> None:
+    """Settings of what a model is not trained on now.
+
+    Raises:
+        BadInputError: naming the first that is not the default.
+    """
+    for field in fields(plain):
+        if (value := getattr(given, field.name)) != getattr(plain, field.name):
+            raise BadInputError(f"{field.name}={value!r} has no meaning for {what}")
 
 
 def _of_density(options: DataOptions, config: Any, defaults: Mapping[str, Any]) -> DataOptions:
