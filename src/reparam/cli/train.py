@@ -111,7 +111,8 @@ def _work(entry: Entry, settings: Any, config: Any, directory: Path, outcome: Ou
         if not entry.on_data:
             return InEnvironment(environment)
         if settings["data"] == "none":
-            _refuse_unused(DataOptions(data="none"), _take(DataOptions, settings), "an environment: name data (--data), or leave it out")
+            what = "an environment: name data (--data), or leave it out"
+            _refuse_unused(DataOptions(data="none"), _take(DataOptions, settings), what)
             return InEnvironment(environment)
         plain = EnvironmentOptions(environment=entry.environment)
         _refuse_unused(plain, environment, f"the data {settings['data']!r}: leave it out")
