@@ -371,6 +371,7 @@ def test_recorded_sequences_get_a_page(tmp_path, cli):
         assert check(pages[name]) == ["The idea", "Training", "Foresight", "Surprise", "Imagined", "Latents", "How this was made"]
         assert not re.search(r"\b(nan|inf)\b", re.sub(r"base64,[^\"]*", "", pages[name]))
         assert "3 test sequences" in pages[name]
+        assert "actor" not in pages[name]  # there is none, nor settings of one
     context, steps = map(int, re.search(r"column 2, true and imagined after (\d+) of (\d+) steps", pages["walks"]).groups())
     assert (context, steps) == (steps // 2, 12 if steps > 7 else 7)
     assert "came in all" in pages["walks"]

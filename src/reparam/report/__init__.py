@@ -61,7 +61,7 @@ def write(run: Run, *, evaluation: Evaluation | None = None, environment: str | 
     page = render(
         "page.html.j2",
         title=_title(record),
-        summary=MODELS[record["model"]["name"]].summary,
+        summary=MODELS[record["model"]["name"]].summary if options is not None else _of_what(record),
         idea=idea(model, record["training"]),
         tiles=_tiles(shown.evaluation, history, best),
         sections=shown.sections,
@@ -116,6 +116,11 @@ def _of_agent(run: Run, model: Any, options: EnvironmentOptions, best: int, eval
     agent = watch(model, options, run.record["training"]["seed"])
     evaluation = Returns.of(agent.episodes) if evaluation is None else evaluation
     return _Shown(evaluation, "test episodes", sections_of(agent, run.history(), best, evaluation))
+
+
+def _of_what(record: Mapping[str, Any]) -> str:
+    """What the model is, in a line, without the actor that there is in environments only."""
+    return MODELS[record["model"]["name"]].summary.partition(", and an actor")[0]
 
 
 def _title(record: Mapping[str, Any]) -> str:

@@ -10,12 +10,12 @@ __all__ = ["policy", "world"]
 
 # How the gradient of a policy is taken, by the name of an estimator.
 _GRADIENTS = {
-    "pathwise": "its gradient goes through the actions (pathwise)",
-    "score": "its gradient is the score function's",
-    "score_learned": "its gradient is the score function's, less a baseline that is learned",
-    "leave_one_out": "its gradient is the score function's, each action compared with the others drawn there",
-    "measure_valued": "its gradient is a difference of the costs of actions on either side (measure-valued)",
-    "quadrature": "its gradient is a sum over fixed actions (quadrature)",
+    "pathwise": "the policy's gradient goes through the actions (pathwise)",
+    "score": "the policy's gradient is the score function's",
+    "score_learned": "the policy's gradient is the score function's, less a baseline that is learned",
+    "leave_one_out": "the policy's gradient is the score function's, each action compared with the others drawn there",
+    "measure_valued": "the policy's gradient is a difference of the costs of actions on either side (measure-valued)",
+    "quadrature": "the policy's gradient is a sum over fixed actions (quadrature)",
 }
 
 _WAYS = {"pathwise": "that of their samples (pathwise)", "leave_one_out": "the score function's, with leave-one-out baselines"}

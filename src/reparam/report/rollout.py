@@ -43,10 +43,10 @@ def gif(frames: Sequence[np.ndarray], *, rate: float = _STEPS, width: int = _WID
     Example:
         >>> import io, numpy as np
         >>> from PIL import Image
-        >>> frames = [np.full((40, 60, 3), shade, np.uint8) for shade in range(0, 200, 10)]
+        >>> frames = [np.full((40, 60, 3), shade, np.uint8) for shade in range(0, 180, 10)]
         >>> picture = Image.open(io.BytesIO(gif(frames)))
         >>> picture.size, picture.n_frames, picture.info["duration"]
-        ((60, 40), 10, 70)
+        ((60, 40), 9, 70)
     """
     from PIL import Image
 
@@ -55,11 +55,11 @@ def gif(frames: Sequence[np.ndarray], *, rate: float = _STEPS, width: int = _WID
     if not small:
         raise BadInputError("there are no pictures to be made a moving one: give at least 1")
     # One palette of pictures from all of the time: colours that change from picture to picture would flicker.
-    some = small[:: max(1, len(small) // 8)][:9]
+    some = [small[place] for place in np.unique(np.linspace(0, len(small) - 1, 9).round().astype(int))]
     together = Image.new("RGB", (small[0].width, sum(image.height for image in some)))
     for place, image in enumerate(some):
         together.paste(image, (0, place * small[0].height))
-    palette = together.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE)
+    palette = together.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=1)
     first, *others = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in small]
     data = io.BytesIO()
     duration = 10 * max(2, round(100 * stride / rate))  # the format counts hundredths of a second

@@ -16,6 +16,11 @@ from reparam.training import Run, Training
 
 __all__ = ["command", "tables"]
 
+# Settings of acting and of learning to act, which a world model of recorded sequences has no use for.
+_ACTING = frozenset(
+    "sequence_length updates random_steps horizon discount decay entropy actor_hidden actor_gradient target_rate starts".split()
+)
+
 
 def tables(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """The settings of a run, by group: name and value."""
@@ -41,7 +46,10 @@ def tables(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
 
 def _shown_in(source: Mapping[str, Mapping[str, Any]], record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     versions = {"python": ".".join(map(str, sys.version_info[:3])), **record["versions"]}
-    groups = {"Model": record["model"]["config"], "Training": record["training"], **source, "Versions": versions}
+    model = dict(record["model"]["config"])
+    if MODELS[record["model"]["name"]].environment is not None and record["data"]["source"] != ENVIRONMENT:
+        model = {name: value for name, value in model.items() if name not in _ACTING}
+    groups = {"Model": model, "Training": record["training"], **source, "Versions": versions}
     return [(name, [(key, _shown(value)) for key, value in rows.items()]) for name, rows in groups.items()]
 
 

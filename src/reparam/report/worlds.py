@@ -162,8 +162,12 @@ def imagined(subject: Recorded) -> Section:
         at = np.unique(np.linspace(0, steps - 1, min(_ACROSS, steps)).round().astype(int))
         images = subject.pictures(made[:, torch.from_numpy(at)].flatten(0, 1))
         shown = grid(_enlarged(images), len(at), "Imagined sequences, a row each", gap=4)
-        return Section("Imagined", lead, [Figure(f"A row each, steps {', '.join(map(str, at.tolist()))}.", [shown], wide=True)])
-    made = subject.model.sample(_DRAWS, subject.source(), length=steps).flatten(2).double().numpy()
+        return Section(
+            "Imagined",
+            lead,
+            [Figure(f"A row each, steps {', '.join(map(str, at.tolist()))}; means given the states.", [shown], wide=True)],
+        )
+    made = subject.model.sample(_DRAWS, subject.source(), length=steps, noisy=True).flatten(2).double().numpy()
     real = subject.batch.observation[:_DRAWS].flatten(2).double().numpy()
     places, pictures = lively(real.reshape(-1, real.shape[-1]), _SHOWN), []
     for place in places:
@@ -182,7 +186,9 @@ def imagined(subject: Recorded) -> Section:
             axis.set_xlabel("step")
         pictures.append(chart.svg)
     key, colours = ("imagined", subject.what), ("var(--series-2)", "var(--muted)")
-    return Section("Imagined", lead, [Figure("", pictures, key, wide=True, colours=colours)])
+    return Section(
+        "Imagined", lead, [Figure("Each datum is drawn from its law given the state.", pictures, key, wide=True, colours=colours)]
+    )
 
 
 def latents(subject: Recorded) -> Section | None:
