@@ -18,7 +18,19 @@ __all__ = ["command", "tables"]
 
 # Settings of acting and of learning to act, which a world model of recorded sequences has no use for.
 _ACTING = frozenset(
-    "sequence_length updates random_steps horizon discount decay entropy actor_hidden actor_gradient target_rate starts".split()
+    [
+        "sequence_length",
+        "updates",
+        "random_steps",
+        "horizon",
+        "discount",
+        "decay",
+        "entropy",
+        "actor_hidden",
+        "actor_gradient",
+        "target_rate",
+        "starts",
+    ]
 )
 
 
