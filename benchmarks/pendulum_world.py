@@ -4,7 +4,7 @@ Every agent takes the settings of `reparam train world`: it is looked at after e
 kept. That one plays 100 episodes with other starts, by the mode of its policy. The bar is a mean return of -200, in every seed,
 after at most 20 000 steps.
 
-    python benchmarks/pendulum_world.py --out benchmarks/results/pendulum_world.json       # some four minutes a seed on one core
+    python benchmarks/pendulum_world.py --out benchmarks/results/pendulum_world.json       # some two minutes a seed on one core
 """
 
 from __future__ import annotations
