@@ -3,11 +3,16 @@
 import json
 import math
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 
+from reparam.cli.train import _check_fit
+from reparam.cli.work import InEnvironment
+from reparam.environments import interaction
+from reparam.environments.experience import Replay
 from reparam.environments.interaction import Interaction
 from reparam.environments.options import EnvironmentOptions
 from reparam.errors import ArtefactError, BadInputError, Interrupted
@@ -167,6 +172,44 @@ def test_other_numbers_of_copies_are_refused_on_resuming(tmp_path):
         pytest.raises(BadInputError, match="2 copies of its environment, and copies is 3"),
     ):
         fit(agent, stream, None, training, run, progress=False)
+
+
+def test_forced_settings_that_cannot_go_on_are_refused_before_the_record_is_written(tmp_path):
+    trained("sac", tmp_path, epochs=1)
+    shorter, more = replace(PENDULUM, memory=5000), replace(PENDULUM, copies=3)
+    cases = ((PENDULUM, 0, None), (PENDULUM, 1, "seed"), (shorter, 0, "memory of 500000"), (more, 0, "2 copies"))
+    before = (tmp_path / "run.json").read_bytes()
+    for options, seed, said in cases:
+        with pytest.raises(BadInputError, match=said) if said else nullcontext():
+            _check_fit(tmp_path, agent_of("sac"), InEnvironment(options), Training(batch_size=8, seed=seed))
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_what_an_agent_carries_comes_back_to_its_device(monkeypatch):
+    """The device without data stands for a GPU: what lies elsewhere is refused there, as here."""
+
+    class Agent(torch.nn.Module):
+        spaces, learns_from = PENDULUM.spaces(), Replay(warm_up=0)
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.empty(1, device="meta"))
+            self.came = []
+
+        def act(self, observation, carry, first, source):
+            self.came += [part.device.type for part in (observation, first, *(carry or ()))]
+            return torch.zeros(2, 1), (torch.zeros(2, device="meta"),)
+
+    monkeypatch.setattr(interaction, "source_of", lambda *_: None)
+    agent, training = Agent(), Training(batch_size=4)
+    with Interaction(agent, PENDULUM, training) as stream, Interaction(agent, PENDULUM, training) as again:
+        stream.batch(agent, 0, 0)
+        facts, tensors = stream.state()
+        again.restore(facts, {name: torch.zeros(2) if name == "carry/0" else tensor for name, tensor in tensors.items()})
+        for update in range(1, 4):
+            again.batch(agent, 0, update)
+    assert set(agent.came) == {"meta"}
+    assert len(agent.came) == 2 + 3
 
 
 def test_a_checkpoint_without_experience_is_refused():

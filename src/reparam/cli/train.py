@@ -86,7 +86,7 @@ def run(name: str, words: Sequence[str]) -> None:
         print(model.plan(), flush=True)
     remembered = work.record(name, model, training)
     if outcome.force and not outcome.restart:
-        _check_fit(directory, model, work)
+        _check_fit(directory, model, work, training)
     settings = {"force": outcome.force, "restart": outcome.restart, "defaults": defaults_of(name)}
     with Run.create(directory, remembered, **settings) as made:
         if made.aside:
@@ -146,14 +146,14 @@ def _of_density(options: DataOptions, config: Any, defaults: Mapping[str, Any]) 
     return replace(options, data="none")
 
 
-def _check_fit(directory: Path, model: Any, work: Work) -> None:
+def _check_fit(directory: Path, model: Any, work: Work, training: Training) -> None:
     """Before a run that is there gets the record of other settings: what they cannot go on from is refused."""
     if not (directory / "run.json").exists() or not (there := Run.open(directory)).checkpoints():
         return
     try:
         there.load_weights(model, "last", allow_nonfinite=True)
         if (last := there.read("last")) is not None:
-            work.check(last)
+            work.check(model, training, last)
     except ArtefactError as error:
         raise BadInputError(f"{error}: these settings cannot go on from it: give another --out, or --restart") from error
 

@@ -71,11 +71,11 @@ class Work(Protocol):
         """What `fit` takes: for training, and for validation."""
         ...
 
-    def check(self, checkpoint: Checkpoint) -> None:
+    def check(self, model: Any, training: Training, checkpoint: Checkpoint) -> None:
         """Whether it can go on from a checkpoint.
 
         Raises:
-            BadInputError: when it cannot.
+            BadInputError, ArtefactError: when it cannot.
         """
         ...
 
@@ -130,7 +130,7 @@ class OnData:
     def batches(self, model: Any, training: Training) -> AbstractContextManager[tuple[Batch | Stream, Batch | None]]:
         return nullcontext((model.inputs(self.splits.train), model.inputs(self.splits.validation)))
 
-    def check(self, checkpoint: Checkpoint) -> None:
+    def check(self, model: Any, training: Training, checkpoint: Checkpoint) -> None:
         pass
 
     @property
@@ -197,8 +197,9 @@ class InEnvironment:
     def batches(self, model: Any, training: Training) -> AbstractContextManager[tuple[Batch | Stream, Batch | None]]:
         return _open(Interaction(model, self.options, training))
 
-    def check(self, checkpoint: Checkpoint) -> None:
-        Interaction.check(checkpoint.experience, self.options)
+    def check(self, model: Any, training: Training, checkpoint: Checkpoint) -> None:
+        with Interaction(model, self.options, training) as stream:
+            stream.restore(checkpoint.state.get("stream", {}), checkpoint.experience)
 
     @property
     def environment(self) -> str | None:

@@ -126,7 +126,8 @@ class Interaction:
             action = self._copies.spaces.random(self._options.copies, generator)
         else:
             source = source_of("fresh", stream_seed(seed, "actions", self._acts), device)
-            action, self._carry = model.act(now.observation.to(device), self._carry, now.first.to(device), source)
+            carry = self._carry and tuple(part.to(device) for part in self._carry)  # of a checkpoint it is on the CPU
+            action, self._carry = model.act(now.observation.to(device), carry, now.first.to(device), source)
         self._acts += 1
         self._see(model, self._copies.step(action.cpu()))
 
@@ -180,22 +181,13 @@ class Interaction:
         tensors |= {f"{name}/{i}": tensor for name, held in lists.items() for i, tensor in enumerate(held)}
         return facts, tensors
 
-    @staticmethod
-    def check(tensors: Mapping[str, Tensor], options: EnvironmentOptions) -> None:
-        """Whether a state can be gone on with.
-
-        Raises:
-            BadInputError: for another number of copies.
-        """
-        if (came := len(tensors["running"])) != options.copies:
-            raise BadInputError(
-                f"the run has {came} {'copy' if came == 1 else 'copies'} of its environment, and copies is {options.copies}: give "
-                f"{came}, or --restart"
-            )
-
     def restore(self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         try:
-            self.check(tensors, self._options)
+            if (came := len(tensors["running"])) != self._options.copies:
+                raise BadInputError(
+                    f"the run has {came} {'copy' if came == 1 else 'copies'} of its environment, and copies is "
+                    f"{self._options.copies}: give {came}, or --restart"
+                )
             self._updates, self._acts, self._ended = facts["updates"], facts["acts"], list(facts["ended"])
             self._running = tensors["running"].clone()
             if facts["started"]:
