@@ -47,7 +47,10 @@ def test_version(cli):
         (["evalute"], r"there is no command evalute: did you mean evaluate\?$"),
         (["zzz"], r"there is no command zzz: --help lists them all$"),
         (["--hlep"], r"there is no command --hlep"),
-        (["train"], r"MODEL is missing: reparam train MODEL .*, where MODEL is one of vae, flow, diffusion, bnn, graphical, sac, reinforce, world$"),
+        (
+            ["train"],
+            r"MODEL is missing: reparam train MODEL .*, where MODEL is one of vae, flow, diffusion, bnn, graphical, sac, reinforce, world$",
+        ),
         (["train", "--epochs", "3"], r"MODEL is missing"),
         (["train", "vea"], r"there is no model vea: did you mean vae\?$"),
         (["train", "os.system"], r"there is no model os.system"),
