@@ -309,6 +309,16 @@ def test_the_plain_bound_is_what_equal_weights_descend():
     assert all(torch.allclose(a[name], b[name], atol=1e-5) for name in a)
 
 
+def test_a_score_weighs_balanced_divergences_as_the_bound_does():
+    """Equal weights and all but equal ones are the same gradient, also through the probabilities of the samples."""
+    layout, batch = everything()
+    config = {"latent": "categorical", "estimator": "leave_one_out", **SMALL}
+    world, almost = (world_of(Config(representation=weight, **config), layout) for weight in (1.0, 1.0 + 1e-7))
+    a, b = (gradients(each, each.loss(batch, fresh()).total) for each in (world, almost))
+    assert a["space.to_posterior.weight"].abs().max() > 0.01
+    assert all(torch.allclose(a[name], b[name], atol=1e-5) for name in a)
+
+
 def test_free_nats_are_not_charged_and_have_no_gradient():
     layout, batch = everything()
     free = world_of(Config(free_bits=500.0, **SMALL), layout)
@@ -530,6 +540,45 @@ def test_errors_by_horizon_are_those_of_what_is_imagined():
     assert len(found.tiles()) == 5
     with pytest.raises(BadInputError, match="at least one"):
         world.evaluate(tuple(batch), k=0)
+
+
+def test_errors_are_in_the_units_that_they_say():
+    for values, wanted in {"binary": "probability", "counts": "counts"}.items():
+        layout, batch = everything(values=values)
+        found = world_of(Config(**SMALL), layout).evaluate(tuple(batch), k=1, source=fresh())
+        x = batch.observation
+        assert found.unit == wanted
+        assert math.isclose(found.error_last[0], (x[:, 3] - x[:, 2]).square().mean().sqrt(), rel_tol=1e-5)
+        assert f"error in {wanted} " in "\n".join(found.lines())
+    layout, batch = everything(values="counts")
+    world = world_of(Config(likelihood="gaussian", **SMALL), layout)
+    world.likelihood.scale.fill_(2.0)
+    found = world.evaluate(tuple(batch), k=1, source=fresh())
+    assert found.unit == "standard deviations of the data"
+    last = (batch.observation[:, 3] - batch.observation[:, 2]) / 2
+    assert math.isclose(found.error_last[0], last.square().mean().sqrt(), rel_tol=1e-5)
+
+
+def test_data_with_less_or_more_than_a_model_knows():
+    """No reward is not a reward of 0; and a choice that was never learned of is no other choice."""
+    x, action, reward = torch.randn(3, 6, 2), torch.arange(18).reshape(3, 6) % 3, 50 + torch.randn(3, 6)
+    full = from_tensor(x, layout="sequence", beside={"action": action, "reward": reward}, actions="led")
+    world = World.for_data(Config(**SMALL), full)
+    less = from_tensor(x, layout="sequence", beside={"action": action}, actions="led")
+    found = world.evaluate(world.inputs(less), k=1, source=fresh())
+    assert found.reward is None
+    assert math.isclose(found.elbo, found.reconstruction - found.kl, rel_tol=1e-5)
+    assert world.evaluate(world.inputs(full), k=1, source=fresh()).reward < -1
+    for beside, match in (({"action": action + 1}, "choices of 4, and"), ({}, "no choices")):
+        with pytest.raises(ValueError, match=match):
+            world.inputs(from_tensor(x, layout="sequence", beside=beside, actions="led"))
+
+
+def test_sequences_in_double():
+    for choices in ((), (4,)):
+        layout = Layout((2,), "real", None, () if choices else (1,), choices)
+        assert world_of(Config(**SMALL), layout).double().sample(3, length=2).dtype == torch.float64
+        assert world_of(Config(**SMALL), layout).double().sample(3, length=1).shape == (3, 1, 2)
 
 
 def test_actions_follow_each_other_as_they_were_recorded():

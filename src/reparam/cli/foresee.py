@@ -35,7 +35,8 @@ def predict(
     Args:
         run: the run's directory.
         output: .npz file to write, with arrays x, the steps to be predicted; prediction, the mean of what was imagined; samples, an
-            imagination each; reward, where the data have rewards; row, and context.
+            imagination each; reward, where the data have rewards; mask, which of the steps are there, where some sequences are
+            shorter; row, and context.
         context: steps that the model sees; by default half of them.
         n: how many sequences, from the first on.
         samples: imaginations of each sequence.
@@ -60,6 +61,8 @@ def predict(
         found = [model.open_loop(pick(inputs, some), seen, samples=samples, source=source) for some in places.split(_BATCH)]
     imagined = torch.cat([one.imagined for one in found], 1)
     arrays = {"x": rows.x[places, seen:], "prediction": imagined.mean(0), "samples": imagined}
+    if "mask" in rows.beside:
+        arrays["mask"] = rows.beside["mask"][places, seen:]
     if found[0].reward is not None:
         arrays["reward"] = torch.cat([one.reward for one in found], 1).mean(0)
     numbers = places if rows.rows is None else rows.rows[places]

@@ -141,11 +141,12 @@ class World(nn.Module):
         return cls(config, Layout.of_record(data))
 
     def inputs(self, data: Data) -> tuple[Tensor, ...]:
-        """What `loss` takes of a data set."""
-        n, steps = data.x.shape[:2]
-        none = torch.zeros(n, steps, dtype=torch.bool)
-        known = {"action": torch.zeros(n, steps, 0), "reward": none.float(), "terminated": none, "mask": ~none} | dict(data.beside)
-        return tuple(Sequences(observation=data.x, **known))
+        """What `loss` takes of a data set.
+
+        Raises:
+            ValueError: for choices that this model does not know.
+        """
+        return tuple(world_sequences.recorded(data, self.actions.choices))
 
     @torch.no_grad()
     def start_at(self, batch: Batch) -> None:
@@ -268,7 +269,7 @@ class World(nn.Module):
         length = int(self.steps) if length is None else length
         if length < 1:
             raise BadInputError(f"length={length}: a sequence has at least 1 step")
-        now = self.space.imagine(self.space.start(n), torch.zeros(n, self.actions.width, device=self.steps.device), source)
+        now = self.space.imagine(self.space.start(n), self.space.origin.expand(n, self.actions.width), source)
         ahead = None if self.behaviour is not None else self.actions(self.actions.sample(n, length - 1, source))
         later = self._imagined(now, ahead, source, length - 1)
         states = State(*(torch.cat([one[:, None], more], 1) for one, more in zip(now, later, strict=True)))

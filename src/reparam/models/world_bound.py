@@ -39,8 +39,8 @@ def divergence(seen: Observed, there: Tensor, dynamics: float, representation: f
 
         d max(free, KL(sg(q) || p)) + r max(free, KL(q || sg(p)))
 
-    sg stops the gradient: the first term moves the prior, the second the posterior. Where d = r this is d max(free, KL(q || p)), up
-    to its value, which is halved: that of the bound.
+    sg stops the gradient: the first term moves the prior, the second the posterior. Its value is half of that, so that where d = r
+    it is d max(free, KL(q || p)), the value that the bound has, and what a score function weighs.
 
     Source: Hafner et al., arXiv:2010.02193 (KL balancing), arXiv:2301.04104.
     """
@@ -51,6 +51,7 @@ def divergence(seen: Observed, there: Tensor, dynamics: float, representation: f
     else:
         charged = dynamics * kl_divergence(detached(q), p).clamp(min=free)
         charged = charged + representation * kl_divergence(q, detached(p)).clamp(min=free)
+        charged = charged - charged.detach() / 2
     return plain, charged.masked_fill(~there, 0.0)
 
 

@@ -12,7 +12,8 @@ from torch.distributions import kl_divergence
 
 from reparam.errors import BadInputError
 from reparam.models.evaluation import nats
-from reparam.models.world_sequences import hide, read
+from reparam.models.world_sequences import hide, read, rewarded
+from reparam.nn.likelihood import GaussianLikelihood
 from reparam.noise import Source
 from reparam.training import Batch
 from reparam.training.config import each, rows_of
@@ -44,10 +45,12 @@ class Evaluation:
         bound: a bound from `importance_samples` of the states of each sequence, of a step: above the ELBO.
         importance_samples: how many.
         context: steps that are seen before the rest is imagined, with the actions that were taken.
-        error: by horizon, 1 step ahead and on: root mean square error of the mean of what is imagined, in standard deviations of
-            the data (reals), levels (counts), or ones (binary: the root of Brier's score); empty for sequences of one step.
+        error: by horizon, 1 step ahead and on: root mean square error of the mean of what is imagined, in `unit`; empty for
+            sequences of one step.
         error_last: of the last datum seen, in its place.
         error_mean: of the mean of all data.
+        unit: of these errors: "standard deviations of the data" for a gaussian likelihood, "counts" for counts, and "probability"
+            for binary data (the root of Brier's score).
     """
 
     rows: int
@@ -64,6 +67,7 @@ class Evaluation:
     error: tuple[float, ...]
     error_last: tuple[float, ...]
     error_mean: tuple[float, ...]
+    unit: str
 
     def lines(self) -> list[str]:
         """For people, at a terminal."""
@@ -77,7 +81,8 @@ class Evaluation:
         if self.error:
             ahead = [h for h in (1, 2, 5, 10, 20, 50, 100) if h <= len(self.error)]
             found += [
-                f"  open loop     after {self.context} steps, root mean square error   (repeating the last datum, the mean)",
+                f"  open loop     after {self.context} step{'s' * (self.context > 1)}, root mean square error in {self.unit}   "
+                "(repeating the last datum, the mean)",
                 *(
                     f"    {h:3d} ahead   {self.error[h - 1]:.3f}   ({self.error_last[h - 1]:.3f}, {self.error_mean[h - 1]:.3f})"
                     for h in ahead
@@ -93,7 +98,8 @@ class Evaluation:
             ("KL", nats(self.kl), "nats per step"),
         ]
         for ahead in sorted({min(1, len(self.error)), min(10, len(self.error))} - {0}):
-            remark = f"repeating the last datum {self.error_last[ahead - 1]:.2f}, the mean {self.error_mean[ahead - 1]:.2f}"
+            guesses = f"repeating the last datum {self.error_last[ahead - 1]:.2f}, the mean {self.error_mean[ahead - 1]:.2f}"
+            remark = f"in {self.unit}; {guesses}"
             tiles.append((f"error {ahead} ahead", f"{self.error[ahead - 1]:.2f}", remark))
         return tiles
 
@@ -138,7 +144,7 @@ def evaluate(model: World, inputs: Batch, *, k: int, source: Source | None, batc
         batches = [each(lambda t, i=i: t[i : i + batch_size].to(device), inputs) for i in range(0, rows, batch_size)]  # type: ignore[misc]
         whole = read(inputs, model.shape, model.actions.shape, torch.float32)
         steps = int(whole.mask.sum())
-        mean = model.likelihood.standardise(whole.observation[whole.mask].to(device)).mean(0)
+        mean = _measured(model, whole.observation[whole.mask].to(device)).mean(0)
         length = whole.mask.shape[1]
         context = length // 2
         for batch in batches:
@@ -162,7 +168,7 @@ def evaluate(model: World, inputs: Batch, *, k: int, source: Source | None, batc
         sequence_elbo=float(sums["elbo"]) / rows,
         reconstruction=per_step["reconstruction"],
         kl=per_step["kl"],
-        reward=per_step.get("reward"),
+        reward=per_step.get("reward") if rewarded(whole).any() else None,
         continuation=per_step.get("continuation"),
         bound=per_step["bound"],
         importance_samples=k,
@@ -170,14 +176,27 @@ def evaluate(model: World, inputs: Batch, *, k: int, source: Source | None, batc
         error=errors["error"],
         error_last=errors["error_last"],
         error_mean=errors["error_mean"],
+        unit=_unit(model),
     )
+
+
+def _unit(model: World) -> str:
+    """Of errors."""
+    if isinstance(model.likelihood, GaussianLikelihood):
+        return "standard deviations of the data"
+    return "probability" if model.likelihood.levels == 1 else "counts"
+
+
+def _measured(model: World, x: Tensor) -> Tensor:
+    """Data in the unit of errors."""
+    return model.likelihood.standardise(x) if isinstance(model.likelihood, GaussianLikelihood) else x
 
 
 def _errors(model: World, batch: Batch, context: int, mean: Tensor, source: Source | None) -> dict[str, Tensor]:
     """Sums of squared errors by horizon, and of how many sequences: those that go on, in the same episode."""
     s = read(batch, model.shape, model.actions.shape, torch.float32)
     imagined = model.open_loop(batch, context, samples=_IMAGINED, source=source).imagined.mean(0)
-    z, foreseen = (model.likelihood.standardise(x) for x in (s.observation, imagined))
+    z, foreseen = (_measured(model, x) for x in (s.observation, imagined))
     truth, last = z[:, context:], z[:, context - 1 : context]
     follows = s.mask[:, context:] & ~(s.first[:, context:].cumsum(1) > 0)
     size = math.prod(model.shape)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from reparam.training import Batch
 
-__all__ = ["OpenLoop", "Sequences", "hide", "read", "rewarded"]
+if TYPE_CHECKING:
+    from reparam.data import Data
+
+__all__ = ["OpenLoop", "Sequences", "hide", "read", "recorded", "rewarded"]
 
 
 class Sequences(NamedTuple):
@@ -44,6 +49,23 @@ class OpenLoop(NamedTuple):
     reconstruction: Tensor
     imagined: Tensor
     reward: Tensor | None
+
+
+def recorded(data: Data, choices: Sequence[int]) -> Sequences:
+    """Recorded sequences as a batch, for a model whose actions are so many `choices`, or numbers.
+
+    Raises:
+        ValueError: for choices that are not among these.
+    """
+    came = data.choices or ()
+    if choices and (len(came) != len(choices) or any(a > b for a, b in zip(came, choices, strict=True))):
+        told = f"choices of {', '.join(map(str, came))}" if came else "no choices"
+        raise ValueError(f"its actions are {told}, and this model knows choices of {', '.join(map(str, choices))}")
+    rows = data.x.shape[:2]
+    none = torch.zeros(rows, dtype=torch.bool)
+    unknown = torch.full(rows, math.nan)  # no reward is not a reward of 0
+    given = {"action": torch.zeros(*rows, 0), "reward": unknown, "terminated": none, "mask": ~none} | dict(data.beside)
+    return Sequences(observation=data.x, **given)
 
 
 def read(batch: Batch, shape: torch.Size, action: torch.Size, dtype: torch.dtype) -> Sequences:

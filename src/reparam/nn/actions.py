@@ -107,7 +107,7 @@ class Actions(nn.Module):
         drawn: list[Tensor] = []
         for t in range(length):
             drawn.append(self._follow(drawn[-1] if t else None, n, source))
-        return torch.stack(drawn, 1) if drawn else torch.zeros(n, 0, *self.shape)
+        return torch.stack(drawn, 1) if drawn else torch.zeros(n, 0, *self.shape, device=next(self.buffers()).device)
 
     def _follow(self, before: Tensor | None, n: int, source: Source | None) -> Tensor:
         if self.choices:
@@ -119,7 +119,7 @@ class Actions(nn.Module):
                 each.append(sample(Categorical(probs=p, validate_args=False), source=source))
             return torch.stack(each, 1).reshape(n, *self.shape)
         if not self.width:
-            return torch.zeros(n, 0, device=self.shift.device)
+            return self.shift.expand(n, 0)
         loc, scale = self.shift.expand(n, -1), self.scale.expand(n, -1)
         if before is not None:
             loc = loc + self.correlation * (before - loc)

@@ -36,9 +36,7 @@ def foresight(subject: Recorded, evaluation: Any) -> Section | None:
     if found.reward is not None and not bool(subject.one.reward.isnan().all()):
         figures.append(_rewards(subject, found.reward))
     if len(getattr(evaluation, "error", ())) > 1:
-        figures.append(
-            _errors(evaluation, {"real": "standard deviations", "counts": "levels"}.get(subject.model.layout.values, "ones"))
-        )
+        figures.append(_errors(evaluation))
     return Section("Foresight", lead, figures)
 
 
@@ -110,7 +108,7 @@ def _rewards(subject: Recorded, reward: torch.Tensor) -> Figure:
     return Figure("The reward of each step, as it came and as it was imagined.", [chart], ("truth", "imagined"), colours=colours)
 
 
-def _errors(evaluation: Any, unit: str) -> Figure:
+def _errors(evaluation: Any) -> Figure:
     """The error of the mean of what is imagined, by how far ahead, beside simple guesses."""
     ahead = np.arange(1, len(evaluation.error) + 1)
     guesses = {"imagined": evaluation.error, "the last datum again": evaluation.error_last, "the mean": evaluation.error_mean}
@@ -125,9 +123,7 @@ def _errors(evaluation: Any, unit: str) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.set_title("Error by steps ahead")
         axis.set_xlabel("steps ahead")
-    caption = (
-        f"Root mean square error of the mean of what is imagined, of {evaluation.rows} sequences, in standard deviations of reals."
-    )
+    caption = f"Root mean square error of the mean of what is imagined, of {evaluation.rows} sequences, in {evaluation.unit}."
     return Figure(caption, [chart.svg], tuple(guesses))
 
 
