@@ -108,6 +108,12 @@ def test_a_row_may_begin_within_an_episode(tmp_path):
     data = follows(sequences(npz(tmp_path, **rows, first=np.zeros((8, 4))), actions="led"))
     assert data.beside["action"][:, 0].tolist() == actions[:, 2].tolist()
     assert not data.beside["first"].any()
+    # What led to the first observation is not there when actions are those taken: it is no action 0, and no reward of 0.
+    for shorter in (0, 1):
+        rows = {"x": x[:, 3 : None if shorter else -1], "action": actions[:, 3:], "reward": rewards[:, 3:]}
+        data = follows(sequences(npz(tmp_path, **rows, first=np.zeros(rows["x"].shape[:2]))))
+        assert data.beside["first"].sum(1).tolist() == [1] * 8
+        assert data.beside["first"][:, 0].all()
 
 
 def test_what_came_to_its_end_is_told_from_what_was_cut_short(tmp_path):

@@ -742,6 +742,19 @@ def test_scales_follow_what_arrives():
     assert agent.sample(2, fresh(), length=4).shape == (2, 4, 3)
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 4, 5), (2, 1, 2, 2)])
+def test_scales_of_observations_of_more_axes(shape):
+    """One for each number, and of three axes one for each channel."""
+    agent = World.for_environment(Config(**TINY), Spaces(shape, "real", None, "continuous", (1,), low=(-1.0,), high=(1.0,)))
+    x, none = 5 + 2 * torch.randn(40, *shape, generator=generator()), torch.zeros(40, dtype=torch.bool)
+    agent.see(Arrival(x, torch.zeros(40, 1), torch.zeros(40), none, none, none))
+    axes = (0, 2, 3) if len(shape) == 3 else (0,)
+    assert torch.allclose(agent.likelihood.shift, x.mean(axes, keepdim=True)[0], atol=1e-4)
+    assert torch.allclose(agent.likelihood.scale, x.std(axes, correction=0, keepdim=True)[0], atol=1e-4)
+    action = agent.act(x, None, ~none)[0]
+    assert action.shape == (40, 1)
+
+
 def test_an_actor_wants_latents_that_pass_a_gradient():
     with pytest.raises(BadInputError, match="leave_one_out"):
         World.for_environment(Config(estimator="leave_one_out", **TINY), PENDULUM)

@@ -144,7 +144,8 @@ def _aligned(record: Record, titles: Mapping[str, str], actions: Actions) -> Ste
         }
     first = np.zeros(len(x), dtype=bool)
     first[: len(arrays.get("first", ()))] = arrays.get("first", False)
-    first[0] |= "first" not in arrays
+    # What led to the first observation is not recorded, unless it is among what led to each.
+    first[0] |= "first" not in arrays or more or actions == "taken"
     for array in steps.values():
         array[first] = 0
     ends = np.zeros(len(x), dtype=bool)

@@ -46,7 +46,7 @@ def see(world: World, arrival: Arrival) -> None:
     x, reward = arrival.observation.to(device), arrival.reward[~arrival.first][:, None].to(device)
     seen: dict[str, tuple[Tensor, nn.Module]] = {"reward": (reward, cast(nn.Module, world.reward_likelihood))}
     if "observation" in world.scales:
-        seen["observation"] = (x.movedim(-3, -1) if len(world.shape) == 3 else x, world.likelihood)
+        seen["observation"] = (x.movedim(-3, -1) if len(world.shape) == 3 else x.flatten(-len(world.shape)), world.likelihood)
     for name, (value, likelihood) in seen.items():
         running = cast(RunningNormal, world.scales[name])
         running.update(value)
