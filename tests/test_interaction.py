@@ -17,7 +17,8 @@ from reparam.environments.interaction import Interaction
 from reparam.environments.options import EnvironmentOptions
 from reparam.errors import ArtefactError, BadInputError, Interrupted
 from reparam.models import MODELS
-from reparam.training import Run, Training, fit
+from reparam.paths import sample
+from reparam.training import Loss, Monitor, Run, Training, fit
 
 PENDULUM = EnvironmentOptions(environment="Pendulum-v1", epoch_steps=230, evaluation_episodes=1, copies=2)
 CARTPOLE = EnvironmentOptions(environment="CartPole-v1", epoch_steps=256, evaluation_episodes=1, copies=2)
@@ -116,6 +117,56 @@ def test_another_seed_is_another_run(name, tmp_path):
             seen.append(stream.batch(agent, 0, 0))
     assert all(torch.equal(a, b) for a, b in zip(seen[0], seen[1], strict=True))
     assert not torch.equal(seen[0][0], seen[2][0])
+
+
+class Watched(torch.nn.Module):
+    """An agent that notes what it is shown, draws and is told."""
+
+    spaces, learns_from, monitor = PENDULUM.spaces(), Replay(warm_up=4), Monitor("return", "return")
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.noise, self.begins, self.trained_from, self.updates, self.followed = [], set(), set(), 0, 0
+
+    def draw(self, rows, source):
+        drawn = sample(torch.distributions.Normal(torch.zeros(rows), 1.0), source=source)
+        self.noise += drawn.tolist()
+        return drawn
+
+    def act(self, observation, carry, first, source):
+        if source is None:
+            self.begins |= {tuple(row) for row in observation[first].tolist()}
+            return torch.zeros(len(first), 1), carry
+        return self.draw(len(first), source)[:, None].tanh(), carry
+
+    def see(self, arrival):
+        self.trained_from |= {tuple(row) for row in arrival.observation[arrival.first].tolist()}
+
+    def forward(self, batch, source):
+        self.updates += 1
+        return Loss(self.weight**2 + self.draw(2, source).mean(), {"plain": self.weight.detach()})
+
+    def after_step(self):
+        self.followed += 1
+        assert self.followed == self.updates
+
+
+def test_nothing_random_comes_twice(tmp_path):
+    """Noise of actions and of the loss; where episodes of training, of validation and of the test begin: of so few numbers in
+    float32, two of any kind are the same once in 10^4 seeds."""
+    options = replace(PENDULUM, epoch_steps=20, episode_limit=5, evaluation_episodes=8, test_episodes=8)
+    agent, training = Watched(), Training(epochs=1, batch_size=4, device="cpu", threads=1)
+    with Run.create(tmp_path, {}) as run, Interaction(agent, options, training) as stream:
+        fit(agent, stream, None, training, run, progress=False)
+    assert agent.updates == agent.followed == 20
+    assert len(agent.noise) == len(set(agent.noise)) == 2 * (8 + 1) + 2 * 20  # of two copies that took 8 steps and began anew once
+    validation, agent.begins = agent.begins, set()
+    InEnvironment(options).evaluate(agent, training.seed)
+    assert len(validation) == len(agent.begins) == 8
+    assert not validation & agent.begins
+    assert len(agent.trained_from) == 4
+    assert not agent.trained_from & (validation | agent.begins)
 
 
 def test_steps_are_counted_and_all_of_them_taken():
