@@ -28,7 +28,7 @@ def returns(agent: Agent, evaluation: Any) -> Section:
     figures = []
     if np.ptp(earned) > 0:
         low, middle, high = np.quantile(earned, [0.1, 0.5, 0.9])
-        caption = f"The line is their mean, {evaluation.mean:.4g}; a mark below each return. Half of them are above {middle:.4g}."
+        caption = f"The line is their mean, {evaluation.mean:.4g}; a mark below each return. Their median is {middle:.4g}."
         caption = minus(caption)
         described = (
             f"Returns of {len(earned)} episodes: mean {evaluation.mean:.4g}, a tenth below {low:.4g}, a tenth above {high:.4g}"
@@ -70,6 +70,10 @@ def _expected(agent: Agent) -> Figure | None:
     axes = ("discounted return that came", "expected")
     chart, words = against("expected", "What the values expect", real[some], expected[some], axes)
     caption = f"States of the first half of each test episode, discounted by {agent.discount:g} a step; {words}."
+    if hasattr(agent.model, "temperature"):
+        caption += (
+            " What is expected counts the price of entropy too, for actions that are drawn; these episodes took the likeliest."
+        )
     return Figure(caption, [chart])
 
 
