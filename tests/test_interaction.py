@@ -269,6 +269,11 @@ def test_a_checkpoint_without_experience_is_refused():
         stream.restore({}, {})
 
 
+def test_noise_that_nothing_is_drawn_from_is_refused():
+    with pytest.raises(BadInputError, match="noise is sobol, of draws in a loss, and this agent's draws nothing"):
+        Interaction(agent_of("reinforce"), CARTPOLE, Training(noise="sobol"))
+
+
 def test_several_processes_are_refused(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, error = cli("train", "sac", "--out", str(tmp_path / "run"))

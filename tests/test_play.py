@@ -1,7 +1,9 @@
 """The commands that let the agent of a run act: what they print, write and refuse."""
 
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,7 +119,7 @@ def test_episodes_as_arrays_are_what_happened(walk, cli, monkeypatch):
     assert arrays["action"].min() < -1 or arrays["action"].max() > 1.5  # no model's units
 
 
-def test_a_world_model_reads_them(walk, cli, monkeypatch):
+def test_a_world_model_reads_them(walk, cli, refused, monkeypatch):
     monkeypatch.chdir(walk)
     assert cli("sample", "run", "--n", "6", "--environment", "mine_to_walk:Walk", "--output", "six.npz")[0] == 0
     data = load("six.npz", layout="sequence")
@@ -146,6 +148,9 @@ def test_a_world_model_reads_them(walk, cli, monkeypatch):
     assert "reparam predict seen" in out
     code, out, error = cli("predict", "seen", "--data", "six.npz", "--context", "2", "--samples", "3")
     assert code == 0, error
+    refused(
+        2, "context is 40: give at least 1 step, and fewer than the 8", "predict", "seen", "--data", "six.npz", "--context", "40"
+    )
     with np.load("predictions.npz") as found:
         assert found["samples"].shape == (3, *found["x"].shape)
         np.testing.assert_allclose(found["samples"].mean(0), found["prediction"], rtol=1e-4, atol=1e-4)
@@ -159,6 +164,15 @@ def test_an_environment_of_ones_own_is_imported_when_it_is_named_and_not_before(
         refused(2, "name it again, --environment mine_to_walk.py:Walk, since nothing that a file names is imported", command, "run")
     assert "mine_to_walk" not in sys.modules
     assert cli("evaluate", "run", "--episodes", "2", "--environment", "mine_to_walk:Walk")[0] == 0
+
+
+def test_an_environment_in_a_file_elsewhere(walk, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (walk, Path(os.path.relpath(walk, tmp_path))):
+        sys.modules.pop("mine_to_walk", None)
+        name = f"{folder}/mine_to_walk.py:Walk"
+        code, _, error = cli("evaluate", walk / "run", "--episodes", "2", "--environment", name)
+        assert code == 0, error
 
 
 def test_an_environment_with_other_spaces_is_refused(cartpole, refused):

@@ -22,11 +22,15 @@ def plain(name: str) -> str:
 def find(name: str) -> Callable[[], Any]:
     """The function that `module:function` names, its module imported from the current folder or from where Python looks.
 
+    A file elsewhere, /folder/module.py or ../module.py, is imported from its own folder.
+
     Raises:
         BadInputError: when the module or the function is not there, or the module fails.
     """
     module, _, function = plain(name).partition(":")
     here = str(Path.cwd())
+    if (path := Path(name.partition(":")[0])).suffix == ".py" and (path.is_absolute() or ".." in path.parts):
+        here, module = str(path.parent.resolve()), path.stem
     sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(module), function, None)

@@ -54,10 +54,12 @@ def predict(
     source = opened.noise(seed)
     model = opened.model(run, checkpoint)
     rows = opened.rows(run, part, data, array, label)
+    steps = rows.shape[0]
+    seen = max(1, steps // 2) if context is None else context
+    if not 1 <= seen < steps:
+        raise BadInputError(f"context is {seen}: give at least 1 step, and fewer than the {steps} of the sequences")
     with opened.fitting(model, rows) as inputs:
         places = torch.arange(min(n, len(rows)))
-        steps = rows.x.shape[1]
-        seen = max(1, steps // 2) if context is None else context
         found = [model.open_loop(pick(inputs, some), seen, samples=samples, source=source) for some in places.split(_BATCH)]
     imagined = torch.cat([one.imagined for one in found], 1)
     arrays = {"x": rows.x[places, seen:], "prediction": imagined.mean(0), "samples": imagined}

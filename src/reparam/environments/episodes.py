@@ -162,7 +162,10 @@ def _played(agent: Agent, side: Copies, episodes: int, source: _Own | None) -> l
                 done[number] = life.episode(terminated)
         if len(done) == episodes:
             return [done[number] for number in range(episodes)]
-        action, carry = agent.act(arrival.observation.to(device), carry, arrival.first.to(device), source)
+        acted = agent.act(arrival.observation.to(device), carry, arrival.first.to(device), source)
+        if not isinstance(acted, tuple) or len(acted) != 2:
+            raise BadInputError(f"the agent's act returned a {type(acted).__name__}: the actions and what to remember are wanted")
+        action, carry = acted
         arrival = side.step(action.cpu())
 
 

@@ -64,6 +64,9 @@ class Interaction:
             self.close()
             raise
         plan, count = self._plan, options.copies
+        if isinstance(plan, Rollout) and training.noise != "fresh":
+            self.close()
+            raise BadInputError(f"noise is {training.noise}, of draws in a loss, and this agent's draws nothing: leave it out")
         if isinstance(plan, Replay):
             self.batches = max(1, round(options.epoch_steps * plan.updates))
             capacity = options.memory

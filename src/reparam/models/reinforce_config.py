@@ -22,7 +22,8 @@ class Config:
         baseline: what the return of a step is compared with: value, a learned function of its observation, which also stands for
             what comes after the rollout's end; leave_one_out, the mean return of the other copies' steps; moving_average, that of
             past rollouts; or none. Without a value function returns end with the rollout, or where the episode is cut short:
-            take rollouts that are longer than episodes, or than 1 / (1 - discount).
+            take rollouts that are longer than episodes, or than 1 / (1 - discount). The value function learns by as many
+            updates as the policy: by the few of reinforce slowly, which the others serve better.
         discount: of a reward, for each step that it is away; gamma.
         decay: lambda of generalised advantages (arXiv:1506.02438): 1 takes whole returns, less trusts the value function, for less
             variance. By default 0.95 for ppo, and 1 for reinforce and without a value function.

@@ -220,6 +220,9 @@ class SAC(nn.Module):
         return values.amin(0)
 
     def _seen(self, observation: Tensor) -> Tensor:
+        if observation.shape[-1:] != self.shape:
+            came = tuple(observation.shape)
+            raise BadInputError(f"observations have shape {came}, and this agent's end in {tuple(self.shape)}: give what it knows")
         return self.observations.standardise(observation) if self.config.normalise_observations else observation
 
     def extra_repr(self) -> str:
