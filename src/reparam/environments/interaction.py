@@ -75,7 +75,7 @@ class Interaction:
             self.batches = plan.an_epoch(options.epoch_steps, count) * plan.passes * self._minibatches
             capacity = (plan.steps + 1) * count
         self._memory = Memory(capacity, count, spaces)
-        self._now: Arrival | None = None
+        self._started = False
         self._carry: tuple[Tensor, ...] | None = None
         self._rollout: Batch = ()
         self._updates = self._acts = 0
@@ -123,7 +123,10 @@ class Interaction:
     def _act(self, model: Any, *, at_random: bool = False) -> None:
         """One step of all copies."""
         seed, device = self._training.seed, _device(model)
-        now = self._see(model, self._copies.start()) if self._now is None else self._now
+        if not self._started:
+            self._see(model, self._copies.start())
+            self._started = True
+        now = self._copies.arrival
         if at_random:
             generator = torch.Generator().manual_seed(stream_seed(seed, "random actions", self._acts))
             action = self._copies.spaces.random(self._options.copies, generator)
@@ -134,7 +137,7 @@ class Interaction:
         self._acts += 1
         self._see(model, self._copies.step(action.cpu()))
 
-    def _see(self, model: Any, arrival: Arrival) -> Arrival:
+    def _see(self, model: Any, arrival: Arrival) -> None:
         if hasattr(model, "see"):
             model.see(arrival)
         self._memory.add(arrival)
@@ -143,8 +146,6 @@ class Interaction:
         if (over := arrival.terminated | arrival.truncated).any():
             self._ended += self._running[over].tolist()
             self._running[over] = 0.0
-        self._now = arrival
-        return arrival
 
     def _parts(self) -> dict[str, Copies | Memory]:
         return {"copies": self._copies, "memory": self._memory}
@@ -174,13 +175,13 @@ class Interaction:
             "updates": self._updates,
             "acts": self._acts,
             "ended": self._ended,
-            "started": self._now is not None,
+            "started": self._started,
         }
         tensors = {"running": self._running}
         for name, part in self._parts().items():
             facts[name], held = part.state()
             tensors |= {f"{name}/{key}": tensor for key, tensor in held.items()}
-        lists = {"now": self._now or (), "carry": self._carry or (), "rollout": _tuple(self._rollout)}
+        lists = {"carry": self._carry or (), "rollout": _tuple(self._rollout)}
         tensors |= {f"{name}/{i}": tensor for name, held in lists.items() for i, tensor in enumerate(held)}
         return facts, tensors
 
@@ -196,7 +197,7 @@ class Interaction:
             if facts["started"]:
                 for name, part in self._parts().items():
                     part.restore(facts[name], _under(name, tensors))
-                self._now = Arrival(*_listed("now", tensors))
+                self._started = True
             self._carry = tuple(_listed("carry", tensors)) or None
             self._rollout = tuple(_listed("rollout", tensors))
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:

@@ -57,7 +57,8 @@ class Memory:
         byte = spaces.values != "real"
         real = spaces.kind == "continuous"
         each = math.prod(spaces.observation) * (1 if byte else 4) + math.prod(spaces.action) * (4 if real else 8) + 7
-        check_room(times * count * each, f"a memory of {capacity:,} steps of {each:,} bytes")
+        # A checkpoint makes two copies of it for a moment.
+        check_room(3 * times * count * each, f"a memory of {capacity:,} steps of {each:,} bytes, with its checkpoints,")
         self.count, self.spaces, self._times = count, spaces, times
         self.steps, self._time = 0, 0
         flag = ((), torch.bool)

@@ -94,8 +94,9 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
 
     files = {}
     for part in (*PARTS, EXPERIENCE) if checkpoint.experience else PARTS:
-        # Cloned, since tied weights share memory and safetensors refuses that.
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in getattr(checkpoint, part).items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in getattr(checkpoint, part).items()}
+        if part != EXPERIENCE:  # tied weights share memory, and safetensors refuses that; a memory is large, and shares none
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         files[f"{part}.safetensors"] = save(tensors)
     manifest = {
         "format": FORMAT,
