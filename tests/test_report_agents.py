@@ -21,7 +21,7 @@ from reparam.errors import BadInputError
 from reparam.models import MODELS
 from reparam.models.trained import model_of, record_in_environment
 from reparam.noise import NORMAL, Fresh, Noise
-from reparam.report import chart
+from reparam.report import chart, dreams
 from reparam.report.agent import Agent, _Shared
 from reparam.report.learning import learning
 from reparam.report.planes import plane_of
@@ -348,6 +348,18 @@ def test_foresight_and_dreams_are_the_models(world):
     assert f"most at step {int(surprise.argmax())} with {float(surprise.max()):.3g}" in label(page, "Divergence")
     # What came in the next steps lies between the least and the most that so many steps can earn.
     assert "from 36 states of test episodes" in page
+
+
+def test_dreams_are_beside_the_rewards_that_came_next(world, monkeypatch):
+    model = model_of(world[0])
+    episodes = play(model, "Pendulum-v1", episodes=2, seed=1)
+    drawn = []
+    monkeypatch.setattr(dreams, "against", lambda *given: drawn.append(given[2]) or ("", "alike"))
+    dreams.dreams(Agent(model, "Pendulum-v1", episodes, episodes[0]))
+    reward, horizon = episodes[1].reward.double().numpy(), model.config.horizon
+    weights = model.config.discount ** np.arange(horizon)
+    assert drawn[0][12] == pytest.approx(weights @ reward[:horizon])
+    assert drawn[0][-1] == pytest.approx(weights @ reward[-horizon - 1 : -1])
 
 
 def test_recorded_sequences_get_a_page(tmp_path, cli):

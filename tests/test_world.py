@@ -20,6 +20,7 @@ from reparam.environments.spaces import Spaces
 from reparam.errors import BadInputError
 from reparam.models.world import Config, Layout, Sequences, World
 from reparam.nn.actions import Actions
+from reparam.nn.behaviour import Lesson
 from reparam.noise import Antithetic, Fresh, Sobol
 from reparam.stats import mean_test
 from reparam.training import Run, Training, fit
@@ -603,6 +604,11 @@ def test_actions_follow_each_other_as_they_were_recorded():
     centred = drawn[..., 0] - 2
     assert abs((centred[:, 1:] * centred[:, :-1]).mean() / 9 - 0.8) < 0.1
     assert x.min() <= drawn.min() <= drawn.max() <= x.max()
+    # Before an episode that begins in the middle there is none that the first of its actions follows.
+    third = first.clone()
+    third[:, ::3] = True
+    actions.fit(x.masked_fill(third[..., None], 100.0), third, torch.ones_like(first))
+    assert abs(actions.correlation - 0.8) < 0.03
     steps = (torch.arange(100) + torch.arange(200)[:, None]) % 3
     choices = Actions((), (3,))
     choices.fit(steps, first, torch.ones_like(first))
@@ -618,7 +624,7 @@ def test_actions_follow_each_other_as_they_were_recorded():
 
 def recorded(rows=24, steps=10, **beside):
     x = torch.randn(rows, steps, 2, generator=generator()).cumsum(1)
-    return from_tensor(x.numpy(), layout="sequence", beside=beside or None)
+    return from_tensor(x.numpy(), layout="sequence", beside=beside)
 
 
 def test_a_world_for_data_begins_at_their_mean_and_comes_back_from_a_record():
@@ -642,6 +648,15 @@ def test_a_world_for_data_begins_at_their_mean_and_comes_back_from_a_record():
     assert again.layout == world.layout
     assert again.loss(batch, fresh()).total == world.loss(batch, fresh()).total
     assert again.sample(3, fresh()).shape == (3, 10, 2)
+
+
+def test_what_is_not_there_has_no_part_in_the_scaling():
+    x = 4 + torch.randn(24, 10, 2, generator=generator())
+    data = from_tensor(x, layout="sequence", beside={"mask": torch.arange(10).expand(24, 10) < torch.arange(24)[:, None] % 8 + 3})
+    there = data.beside["mask"]
+    world = World.for_data(Config(**SMALL), data)
+    assert torch.allclose(world.likelihood.shift, x[there].mean(0), atol=1e-5)
+    assert torch.allclose(world.likelihood.scale, x[there].std(0, correction=0), atol=1e-5)
 
 
 def test_pictures_are_seen_through_convolutions():
@@ -753,6 +768,24 @@ def test_scales_of_observations_of_more_axes(shape):
     assert torch.allclose(agent.likelihood.scale, x.std(axes, correction=0, keepdim=True)[0], atol=1e-4)
     action = agent.act(x, None, ~none)[0]
     assert action.shape == (40, 1)
+
+
+def test_an_actor_learns_from_what_something_follows_on(monkeypatch):
+    """From no state in which the episode is over, nor from one that is not there."""
+    spaces = Spaces((3,), "real", None, "discrete", (), (4,))
+    layout, batch = everything()
+    agent = world_of(Config(**TINY), layout, spaces)
+    mask = torch.ones_like(batch.mask)
+    mask[1, 4:] = False
+    taken = []
+    monkeypatch.setattr(agent.behaviour, "loss", lambda start, *_, **__: taken.append(start) or Lesson(torch.zeros(()), {}))
+    batch = batch._replace(mask=mask)
+    agent.loss(batch, fresh())
+    state = agent.observed(agent.read(batch), fresh(), 1, learns=True).state
+    (start,) = taken
+    assert torch.equal(start.deterministic, state.deterministic[mask & ~batch.terminated])
+    assert len(start.stochastic) == 24 - 2 - 2
+    assert not start.stochastic.requires_grad
 
 
 def test_an_actor_wants_latents_that_pass_a_gradient():
