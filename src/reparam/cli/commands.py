@@ -60,7 +60,8 @@ def evaluate(
     with opened.fitting(model, rows) as x:
         found = model.evaluate(each(lambda tensor: tensor.to(place), x), k=importance_samples, source=source)
     of = f"the {part} set" if data is None else data
-    lines = [f"On {of}, {found.rows} data, nats per datum:", *found.lines()]
+    what = "sequences" if rows.sequence else "data, nats per datum"
+    lines = [f"On {of}, {found.rows} {what}:", *found.lines()]
     print(json_.dumps(asdict(found)) if json else "\n".join(lines))
 
 

@@ -35,8 +35,8 @@ def predict(
     Args:
         run: the run's directory.
         output: .npz file to write, with arrays x, the steps to be predicted; prediction, the mean of what was imagined; samples, an
-            imagination each; reward, where the data have rewards; mask, which of the steps are there, where some sequences are
-            shorter; row, and context.
+            imagination each, the means of the data given its states; reward, where the data have rewards; mask, which of the steps
+            are there, where some sequences are shorter; row, and context.
         context: steps that the model sees; by default half of them.
         n: how many sequences, from the first on.
         samples: imaginations of each sequence.

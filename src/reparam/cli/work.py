@@ -149,7 +149,8 @@ class OnData:
         device = next(model.parameters()).device
         inputs = each(lambda tensor: tensor.to(device), model.inputs(self.splits.test))
         found = model.evaluate(inputs, k=self.evaluating.importance_samples, source=source_of("fresh", seed, device))
-        return f"On {self.looked_at}, {found.rows} data, nats per datum:", found
+        what = "sequences" if self.data.sequence else "data, nats per datum"
+        return f"On {self.looked_at}, {found.rows} {what}:", found
 
     def _parts(self) -> str:
         splits = self.splits
