@@ -22,11 +22,10 @@ _ALONE = {"compare": "--problem", "posterior": "--query"}
 def run(name: str, words: Sequence[str]) -> None:
     """Run the command of a name with its flags."""
     opened = _run_among(words)
-    asked = opened is None and words and not words[0].startswith("-") and not {"-h", "--help"} & set(words)
-    if asked and "run" in signature(commands.COMMANDS[name]).parameters:
+    if opened is None and "run" in signature(commands.COMMANDS[name]).parameters and _asks_of_a_run(words):
         from reparam.training import Run
 
-        opened = Run.open(words[0])  # which says what it is instead
+        Run.open(words[0])  # which says what it is instead
     function = _of_its_own(opened).get(name, commands.COMMANDS[name])
     parser = Parser(f"reparam {name}", (function.__doc__ or "").split("\n\n")[0].strip())
     parser.add_parameters(function)
@@ -45,6 +44,11 @@ def run(name: str, words: Sequence[str]) -> None:
     if options is not None:
         settings["options"] = {field.name: settings.pop(field.name) for field in fields(options)}
     function(**settings)
+
+
+def _asks_of_a_run(words: Sequence[str]) -> bool:
+    """Whether the words are a run and its flags, which may be those that only the run knows."""
+    return len(words) > 1 and not words[0].startswith("-") and words[1].startswith("--") and "--help" not in words
 
 
 def _run_among(words: Sequence[str]) -> Any:
