@@ -70,10 +70,8 @@ def _expected(agent: Agent) -> Figure | None:
     axes = ("discounted return that came", "expected")
     chart, words = against("expected", "What the values expect", real[some], expected[some], axes)
     caption = f"States of the first half of each test episode, discounted by {agent.discount:g} a step; {words}."
-    if hasattr(agent.model, "temperature"):
-        caption += (
-            " What is expected counts the price of entropy too, for actions that are drawn; these episodes took the likeliest."
-        )
+    caption += " What is expected is for actions that are drawn, and these episodes took the likeliest"
+    caption += "; it counts the price of entropy too." if hasattr(agent.model, "temperature") else "."
     return Figure(caption, [chart])
 
 
