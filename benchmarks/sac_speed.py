@@ -7,7 +7,7 @@ counted; the ratio is that of the two rounds of a pair, by the clock on the wall
 uses the machine.
 
     pip install stable-baselines3
-    python benchmarks/sac_speed.py --out benchmarks/results/sac_speed.json       # some two minutes on a free core
+    python benchmarks/sac_speed.py --out benchmarks/results/sac_speed.json       # some six minutes on a free core
 """
 
 from __future__ import annotations
